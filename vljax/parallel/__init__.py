@@ -1,5 +1,22 @@
 """The device mesh, the rules that lay arrays on it, and the way of host data onto it."""
 
+from vljax.parallel.arrays import batch_sharding, replicate, share, to_global, to_host
+from vljax.parallel.mesh import Mesh, check_batch, initialize, make
 from vljax.parallel.rules import DEFAULT, Axis, constrain, sharding, use
 
-__all__ = ["DEFAULT", "Axis", "constrain", "sharding", "use"]
+__all__ = [
+  "DEFAULT",
+  "Axis",
+  "Mesh",
+  "batch_sharding",
+  "check_batch",
+  "constrain",
+  "initialize",
+  "make",
+  "replicate",
+  "sharding",
+  "share",
+  "to_global",
+  "to_host",
+  "use",
+]
