@@ -1,0 +1,114 @@
+"""Tokenizers of the `tokenizers` package: BERT's WordPiece, and any `tokenizer.json`."""
+
+import dataclasses
+import functools
+import json
+from typing import ClassVar, Self
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from vljax.data.tokenizers import base
+
+ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]", "<|eot_id|>", "<end_of_text>")
+"""Tokens taken for the end of a text, first found first, where a `tokenizer.json` names none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordPiece(base.Tokenizer):
+  """BERT's tokenizer (arXiv 1810.04805): [CLS] pieces [SEP], pad [PAD] = 0; a vocabulary is one piece a line."""
+
+  length: int = 64
+  lower: bool = True
+
+  kind: ClassVar[str] = "wordpiece"
+  file: ClassVar[str] = "vocab.txt"
+
+  @classmethod
+  def make(cls, path: str, length: int = 64, lower: bool = True, strict: bool = False) -> Self:
+    """From a vocabulary file, or a folder that holds vocab.txt; `lower` also strips accents, as BERT uncased does."""
+    data = base.find_file(path, (cls.file,), cls.kind).read_bytes()
+    return cls(vocabulary=data, length=length, lower=lower, strict=strict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    missing = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if self._core.token_to_id(t) is None]
+    if missing:
+      raise ValueError(f"the WordPiece vocabulary of {self.vocab_size} pieces lacks {', '.join(missing)}")
+    if self._core.token_to_id("[PAD]") != self.pad_id:
+      raise ValueError(f"[PAD] is piece {self._core.token_to_id('[PAD]')} of the vocabulary; legal: the first")
+
+  @property
+  def vocab_size(self) -> int:
+    return self._core.get_vocab_size()
+
+  @property
+  def eos_id(self) -> int:
+    return self._core.token_to_id("[SEP]")
+
+  def encode(self, text: str) -> list[int]:
+    return [self._core.token_to_id("[CLS]"), *self._core.encode(text, add_special_tokens=False).ids, self.eos_id]
+
+  def _join(self, ids: list[int]) -> str:
+    special = {self.pad_id, self._core.token_to_id("[CLS]")}
+    return self._core.decode([i for i in ids if i not in special], skip_special_tokens=False)
+
+  @functools.cached_property
+  def _core(self) -> tokenizers.Tokenizer:
+    pieces = self.vocabulary.decode("utf-8").splitlines()
+    vocabulary = {piece.strip(): i for i, piece in enumerate(pieces)}
+    core = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=self.lower)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    return core
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HfJson(base.Tokenizer):
+  """Whatever a Hugging Face `tokenizer.json` says, cut and padded by our rules; ends with `eos`."""
+
+  length: int = 64
+  eos: str | None = None
+
+  kind: ClassVar[str] = "hf_json"
+  file: ClassVar[str] = "tokenizer.json"
+
+  @classmethod
+  def make(cls, path: str, length: int = 64, eos: str | None = None, strict: bool = False) -> Self:
+    """From a file, or a folder that holds tokenizer.json; `eos` names the token that ends a text."""
+    data = base.find_file(path, (cls.file,), cls.kind).read_bytes()
+    return cls(vocabulary=data, length=length, eos=eos, strict=strict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    _ = self.eos_id
+
+  @property
+  def vocab_size(self) -> int:
+    return max(self._core.get_vocab().values()) + 1
+
+  @functools.cached_property
+  def eos_id(self) -> int:
+    names = (self.eos,) if self.eos else ENDS
+    found = [i for name in names if (i := self._core.token_to_id(name)) is not None]
+    if not found:
+      raise ValueError(f"the tokenizer.json has no end-of-text token {' or '.join(names)}; name it with eos=")
+    return found[0]
+
+  def encode(self, text: str) -> list[int]:
+    ids = self._core.encode(text).ids
+    return ids if ids and ids[-1] == self.eos_id else [*ids, self.eos_id]
+
+  def _join(self, ids: list[int]) -> str:
+    return self._core.decode(ids)
+
+  @functools.cached_property
+  def _core(self) -> tokenizers.Tokenizer:
+    try:
+      core = tokenizers.Tokenizer.from_str(json.dumps(json.loads(self.vocabulary)))
+    except Exception as error:  # the package raises bare Exception
+      raise ValueError(f"not a tokenizer.json ({len(self.vocabulary)} bytes): {error}") from error
+    core.no_truncation()
+    core.no_padding()
+    return core

@@ -1,0 +1,126 @@
+"""SentencePiece vocabularies (arXiv 1808.06226): published ones such as T5's, and training one on captions."""
+
+import dataclasses
+import functools
+import io
+import re
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+import sentencepiece
+from etils import epath
+
+from vljax import config
+from vljax.data.tokenizers import base
+
+FILE = "spm.model"
+MODELS = ("unigram", "bpe")
+LONGEST = 1 << 16
+"""Training texts of more bytes than this would be skipped by the trainer."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentencePiece(base.Tokenizer):
+  """A SentencePiece model: pad 0, the end-of-text id last, a begin id first if `bos`."""
+
+  length: int = 64
+  bos: bool = False
+
+  kind: ClassVar[str] = "sentencepiece"
+  file: ClassVar[str] = FILE
+
+  @classmethod
+  def make(cls, path: str, length: int = 64, bos: bool = False, strict: bool = False) -> Self:
+    """From a `.model` file, or a folder that holds spm.model, spiece.model, sentencepiece.model or tokenizer.model."""
+    names = (FILE, "spiece.model", "sentencepiece.model", "tokenizer.model")
+    return cls(vocabulary=base.find_file(path, names, cls.kind).read_bytes(), length=length, bos=bos, strict=strict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self._model.eos_id() < 0:
+      raise ValueError("this SentencePiece model has no end-of-text piece; train it with eos_id >= 0")
+    if self.bos and self._model.bos_id() < 0:
+      raise ValueError("bos = True, but this SentencePiece model has no begin-of-text piece; legal: bos = False")
+
+  @property
+  def vocab_size(self) -> int:
+    return self._model.get_piece_size()
+
+  @property
+  def eos_id(self) -> int:
+    return self._model.eos_id()
+
+  def encode(self, text: str) -> list[int]:
+    return self._model.encode(text, add_bos=self.bos, add_eos=True)
+
+  def _join(self, ids: list[int]) -> str:
+    return self._model.decode([i for i in ids if not self._model.is_control(i)])
+
+  @functools.cached_property
+  def _model(self) -> sentencepiece.SentencePieceProcessor:
+    try:
+      return sentencepiece.SentencePieceProcessor(model_proto=self.vocabulary)
+    except RuntimeError as error:
+      raise ValueError(f"not a SentencePiece model ({len(self.vocabulary)} bytes): {error}") from error
+
+
+def train_sentencepiece(
+  texts: Iterable[str],
+  vocab_size: int,
+  directory: epath.PathLike | None = None,
+  *,
+  length: int = 64,
+  lower: bool = True,
+  model: str = "unigram",
+  coverage: float = 1.0,
+  bos: bool = False,
+  byte_fallback: bool = True,
+) -> SentencePiece:
+  """A tokenizer whose vocabulary is learned from `texts`; the same texts in the same order give the same bytes.
+
+  Ids: pad 0, end 1, unknown 2, begin 3, then, with `byte_fallback`, the 256 bytes that spell characters outside the
+  vocabulary. With `lower` the case folding is part of the model. The tokenizer is also saved in `directory`, if given.
+
+  Raises:
+    ValueError: no text, an unknown `model`, or a `vocab_size` that the texts cannot fill (with the greatest legal one)
+      or that cannot hold their characters (with the smallest).
+  """
+  config.choose("SentencePiece model", model, dict.fromkeys(MODELS))
+  lines = [line for text in texts if (line := " ".join(text.split()))]
+  if not lines:
+    raise ValueError("train_sentencepiece got no text that is not empty")
+  made = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(lines),
+      model_writer=made,
+      vocab_size=vocab_size,
+      model_type=model,
+      character_coverage=coverage,
+      normalization_rule_name="nmt_nfkc_cf" if lower else "nmt_nfkc",
+      byte_fallback=byte_fallback,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=3,
+      num_threads=1,
+      input_sentence_size=0,
+      shuffle_input_sentence=False,
+      max_sentence_length=LONGEST,
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    raise ValueError(_explain(str(error), vocab_size, len(lines))) from error
+  tokenizer = SentencePiece(vocabulary=made.getvalue(), length=length, bos=bos)
+  if directory is not None:
+    tokenizer.save(directory)
+  return tokenizer
+
+
+def _explain(message: str, vocab_size: int, count: int) -> str:
+  start = f"vocab_size = {vocab_size} does not fit the {count} texts"
+  if found := re.search(r"set it to a value <= (\d+)", message):
+    return f"{start}; legal: at most {found[1]}"
+  if found := re.search(r"required_chars\D*\d+ vs (\d+)", message):
+    return f"{start}; legal: at least {int(found[1]) + 1}"
+  return f"{start}: {message}"
