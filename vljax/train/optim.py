@@ -1,0 +1,167 @@
+"""Optimisers by name: which leaves get which rule, learning rate, weight decay and clipping.
+
+A group is a regex over unstacked parameter names with its hyper-parameters; the first match wins. Layers of one stack
+may fall into groups of different learning rate, decay or clipping (they become vectors over the layer axis) but share
+the update rule, since their slots are stacked too. Schedules read the step of the run, never an optimiser's count.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vljax import tree
+from vljax.types import Array, Metrics, Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rule:
+  """An update rule: what distinguishes optimiser slots."""
+
+  name: Literal["adamw", "lion", "sgd"] = "adamw"
+  b1: float = 0.9
+  b2: float = 0.999
+  eps: float = 1e-8
+  nesterov: bool = False
+  mu_dtype: Literal["float32", "bfloat16"] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group(Rule):
+  """The hyper-parameters of the leaves that one regex matches.
+
+  Attributes:
+    lr: multiplies the schedule.
+    wd: decoupled weight decay (arXiv 1711.05101), multiplied by the learning rate.
+    clip: the greatest global norm of this group's gradient; None does not clip.
+  """
+
+  lr: float = 1.0
+  wd: float = 0.0
+  clip: float | None = None
+
+  @property
+  def rule(self) -> Rule:
+    return Rule(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Rule)})
+
+
+Groups = tuple[tuple[str, Group], ...]
+
+
+class Optimiser:
+  """The optimiser of one slot: its groups resolved against the names of the live leaves.
+
+  Args:
+    groups: (regex, group) pairs, first match wins.
+    rate: step -> learning rate.
+    live: the live side of the parameters, arrays or shapes.
+    clip: the greatest global norm over all live leaves, before the groups' own.
+
+  Raises:
+    ValueError: a live leaf that no group matches, or layers of one stack under different rules.
+  """
+
+  def __init__(self, groups: Groups, rate: Callable[[Array], Array], live: Params, clip: float | None = None):
+    self.groups, self.rate, self.clip = groups, rate, clip
+    self.index = tree.per_layer(live, lambda name: match(groups, name))
+    self.transform = self._transform(live)
+
+  def _transform(self, live: Params) -> optax.GradientTransformation:
+    labels, rules = {}, {}
+    for name, index in tree.flatten(self.index).items():
+      found = {self.groups[i][1].rule for i in np.atleast_1d(index)}
+      if len(found) > 1:
+        raise ValueError(f"the layers of {name!r} fall under different update rules: {sorted(map(repr, found))}")
+      rule = found.pop()
+      labels[name] = rules.setdefault(rule, str(len(rules)))
+    if len(rules) == 1:
+      return transformation(next(iter(rules)))
+    by_name = jax.tree.map_with_path(lambda keys, _: labels[tree.path(keys)], live)
+    return optax.partition({label: transformation(rule) for rule, label in rules.items()}, by_name)
+
+  def init(self, live: Params) -> Any:
+    """Fresh slots for the live leaves."""
+    return self.transform.init(live)
+
+  def update(self, grads: Params, slots: Any, live: Params, step: Array) -> tuple[Params, Any, Metrics]:
+    """The updates to add to the live leaves, the new slots, and the norms and the rate of this step."""
+    norm = optax.tree.norm(grads)
+    if self.clip is not None:
+      grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.clip / jnp.maximum(norm, 1e-12)), grads)
+    grads = self._clip_groups(grads)
+    updates, slots = self.transform.update(grads, slots, live)
+    rate = self.rate(step)
+    updates = jax.tree.map(lambda u, p, i: self._scale(u, p, i, rate), updates, live, self.index)
+    return updates, slots, {"grad_norm": norm, "lr": rate}
+
+  def _scale(self, update: Array, leaf: Array, index: Any, rate: Array) -> Array:
+    lr = tree.broadcast_layers(self._values("lr")[index], leaf)
+    wd = tree.broadcast_layers(self._values("wd")[index], leaf)
+    decayed = update + wd * leaf if np.any(wd) else update
+    return (-rate * lr * decayed).astype(leaf.dtype)
+
+  def _clip_groups(self, grads: Params) -> Params:
+    limits = [group.clip for _, group in self.groups]
+    if all(limit is None for limit in limits):
+      return grads
+    squares = jnp.zeros(len(limits))
+    for g, index in zip(jax.tree.leaves(grads), jax.tree.leaves(self.index), strict=True):
+      axes = tuple(range(np.ndim(index), g.ndim))
+      squares = squares.at[index].add(jnp.sum(jnp.square(g.astype(jnp.float32)), axes))
+    limit = np.array([np.inf if x is None else x for x in limits], np.float32)
+    factor = jnp.minimum(1.0, limit / jnp.maximum(jnp.sqrt(squares), 1e-12))
+    shaped = lambda f, g: f.reshape(f.shape + (1,) * (g.ndim - f.ndim))
+    return jax.tree.map(lambda g, i: g * shaped(factor[i], g), grads, self.index)
+
+  def _values(self, field: str) -> np.ndarray:
+    return np.array([getattr(group, field) for _, group in self.groups], np.float32)
+
+  def table(self, live: Params) -> list[tuple[str, str, str]]:
+    """(regex, hyper-parameters, what it got) per group, for the run's first lines."""
+    got: dict[int, list[int]] = {i: [0, 0] for i in range(len(self.groups))}
+    for leaf, index in zip(jax.tree.leaves(live), jax.tree.leaves(self.index), strict=True):
+      each = np.atleast_1d(index)
+      for i in each:
+        got[int(i)][0] += 1
+        got[int(i)][1] += int(np.prod(leaf.shape)) // len(each)
+    rows = []
+    for i, (regex, group) in enumerate(self.groups):
+      clip = f" clip {group.clip:g}" if group.clip is not None else ""
+      rows.append(
+        (regex, f"{group.name} lr x{group.lr:g} wd {group.wd:g}{clip}", f"{got[i][0]} leaves, {got[i][1]:,}")
+      )
+    return rows
+
+
+def match(groups: Groups, name: str) -> int:
+  """The index of the first group whose regex fully matches `name`."""
+  for i, (regex, _) in enumerate(groups):
+    if re.fullmatch(regex, name):
+      return i
+  raise ValueError(f"no group of config.optim matches {name!r}; its regexes: {', '.join(r for r, _ in groups)}")
+
+
+def check(groups: Groups, names: Sequence[str]) -> None:
+  """Raise if a group is the first match of no name: a regex with a typing error.
+
+  Raises:
+    ValueError: naming the regex.
+  """
+  used = {match(groups, name) for name in names}
+  for i, (regex, _) in enumerate(groups):
+    if i not in used:
+      raise ValueError(f"config.optim: the regex {regex!r} is the first match of no trained parameter")
+
+
+def transformation(rule: Rule) -> optax.GradientTransformation:
+  """The optax transformation of a rule, without learning rate and decay."""
+  if rule.name == "adamw":
+    return optax.scale_by_adam(rule.b1, rule.b2, rule.eps, mu_dtype=rule.mu_dtype, nesterov=rule.nesterov)
+  if rule.name == "lion":
+    return optax.scale_by_lion(rule.b1, rule.b2, mu_dtype=rule.mu_dtype)
+  return optax.trace(rule.b1, nesterov=rule.nesterov, accumulator_dtype=rule.mu_dtype)
