@@ -1,0 +1,1 @@
+"""Sources, decoding, transforms, tokenizers and the resumable loader."""

@@ -1,0 +1,92 @@
+"""Bytes at an offset of a file, from any thread and process, and the folder of caches."""
+
+import os
+import threading
+from typing import Any
+
+from etils import epath
+
+
+class RandomFile:
+  """A file opened on first use; picklable, safe to read from many threads and after a fork."""
+
+  def __init__(self, path: epath.PathLike):
+    self.path = str(path)
+    self._reset()
+
+  def _reset(self) -> None:
+    self._file: Any = None
+    self._owner = 0
+    self._lock = threading.Lock()
+
+  def __getstate__(self) -> dict[str, str]:
+    return {"path": self.path}
+
+  def __setstate__(self, state: dict[str, str]) -> None:
+    self.path = state["path"]
+    self._reset()
+
+  def read(self, offset: int, size: int) -> bytes:
+    """`size` bytes from `offset`.
+
+    Raises:
+      FileNotFoundError: the file does not exist.
+      ValueError: the file ends before.
+    """
+    with self._lock:
+      if self._owner != os.getpid():
+        self._file, self._owner = existing(self.path).open("rb"), os.getpid()
+      if "://" in self.path:
+        self._file.seek(offset)
+        data = self._file.read(size)
+      else:
+        data = os.pread(self._file.fileno(), size, offset)
+    if len(data) < size:
+      raise ValueError(f"{self.path} ends at byte {offset + len(data)}; {size} bytes at {offset} were expected")
+    return data
+
+
+def existing(path: epath.PathLike, what: str = "file") -> epath.Path:
+  """The path with `~` expanded.
+
+  Raises:
+    FileNotFoundError: there is nothing at it.
+  """
+  path = epath.Path(path).expanduser()
+  if not path.exists():
+    raise FileNotFoundError(f"{what} {str(path)!r} does not exist")
+  return path
+
+
+def stamp(path: epath.Path) -> tuple[int, int]:
+  """Size and time of a file; both are the same only for the same content, for all that matters here."""
+  if "://" in str(path):
+    remote = path.stat()
+    return remote.length, int(remote.mtime)
+  local = os.stat(path)  # epath's stat fails for a file whose owner has no name, usual in containers
+  return local.st_size, local.st_mtime_ns
+
+
+def cache_folder() -> epath.Path:
+  """`$XDG_CACHE_HOME/vljax`, or `~/.cache/vljax`."""
+  root = os.environ.get("XDG_CACHE_HOME")
+  return (epath.Path(root) if root else epath.Path("~/.cache").expanduser()) / "vljax"
+
+
+def writable(folder: epath.Path) -> bool:
+  """Whether the folder's permissions allow writing; they bind root as well."""
+  try:
+    return "://" not in str(folder) and bool(os.stat(folder).st_mode & 0o222) and os.access(folder, os.W_OK)
+  except OSError:
+    return False
+
+
+def write_atomically(path: epath.Path, data: bytes) -> None:
+  """Write under another name, then rename: a reader never sees half a file."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.parent / f".{path.name}.{os.getpid()}.{threading.get_ident()}"
+  try:
+    temporary.write_bytes(data)
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""What every source is: random access to raw examples, cheap rows without pictures, groups to split by."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vljax import config
+
+CAPTION_FIELDS = ("captions", "caption", "text")
+
+
+class Source:
+  """Raw examples by number. A kind of source implements `__len__`, `fields` and `image`; all must be picklable.
+
+  An example is a dict with "key" (str), "image" (encoded bytes, or uint8 [h w c]), and where the data have them
+  "captions" (list of str), "class" (str), "label" (int, its index in `classes`) and the table's own fields.
+  """
+
+  name: str = ""
+  credit: str | None = None
+  classes: tuple[str, ...] | None = None
+  group_field: str = "key"
+  caption_fields: tuple[str, ...] = ()
+
+  def __len__(self) -> int:
+    raise TypeError(f"{type(self).__name__} has no length")
+
+  def fields(self, index: int) -> dict[str, Any]:
+    """Key and fields of one example as they were stored, neither the picture nor a check of the captions."""
+    raise TypeError(f"{type(self).__name__} has no fields")
+
+  def image(self, index: int) -> bytes | np.ndarray | None:
+    """The picture of one example; None where the source holds none."""
+    raise TypeError(f"{type(self).__name__} has no images")
+
+  def row(self, index: int) -> dict[str, Any]:
+    """One example without its picture, at the cost of a table row.
+
+    Raises:
+      ValueError: the example has no caption though its source holds captions.
+    """
+    fields = self.fields(index)
+    if self.caption_fields:
+      fields["captions"] = captions(fields, self.caption_fields, f"{self.name}: {fields['key']!r}")
+    return fields
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"{self.name} has {len(self)} examples; there is no number {index}")
+    row, image = self.row(index), self.image(index)
+    return row if image is None else row | {"image": image}
+
+  def values(self, field: str) -> list[Any]:
+    """The field (dotted for nested ones) of every example.
+
+    Raises:
+      ValueError: an example has no such field.
+    """
+    return [lookup(row, field, self.name) for row in map(self.fields, range(len(self)))]
+
+
+class Part(Source):
+  """Some examples of a source."""
+
+  def __init__(self, source: Source, indices: np.ndarray, name: str):
+    self.source, self.indices, self.name = source, indices, name
+    self.credit, self.classes, self.group_field = source.credit, source.classes, source.group_field
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def fields(self, index: int) -> dict[str, Any]:
+    return self.source.fields(int(self.indices[index]))
+
+  def row(self, index: int) -> dict[str, Any]:
+    return self.source.row(int(self.indices[index]))
+
+  def image(self, index: int) -> bytes | np.ndarray | None:
+    return self.source.image(int(self.indices[index]))
+
+
+def lookup(row: Mapping[str, Any], field: str, where: str) -> Any:
+  """`row["a"]["b"]` for the field `a.b`.
+
+  Raises:
+    ValueError: there is no such field; the nearest name is given.
+  """
+  value = row
+  for part in field.split("."):
+    if not isinstance(value, Mapping) or part not in value:
+      legal = list(value) if isinstance(value, Mapping) else []
+      raise ValueError(f"{where}: " + config.unknown(f"field {field!r}", part, legal))
+    value = value[part]
+  return value
+
+
+def captions(row: Mapping[str, Any], fields: Sequence[str], where: str) -> list[str]:
+  """The texts of the named fields (each a str or a list of str), stripped, without the empty ones.
+
+  Raises:
+    ValueError: nothing is left, or a field holds something else than text.
+  """
+  texts: list[str] = []
+  for field in fields:
+    value = row
+    for part in field.split("."):
+      value = value.get(part) if isinstance(value, Mapping) else None
+    found = [value] if isinstance(value, str) else value or []
+    if isinstance(found, Mapping):
+      raise ValueError(f"{where}: caption field {field!r} holds {sorted(found)}; name one, as {field}.{min(found)}")
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
+      raise ValueError(f"{where}: caption field {field!r} holds {value!r}; legal: a text or a list of texts")
+    texts += found
+  texts = [text.strip() for text in texts if text.strip()]
+  if not texts:
+    raise ValueError(f"{where} has no caption: field {', '.join(map(repr, fields))} is absent or empty")
+  return texts
+
+
+def find_caption_fields(row: Mapping[str, Any], chosen: Sequence[str]) -> tuple[str, ...]:
+  """The chosen fields, else the first usual one that the row has, else none (a source without captions)."""
+  return tuple(chosen) or next(((field,) for field in CAPTION_FIELDS if field in row), ())
