@@ -1,0 +1,6 @@
+"""Our own checkpoint format, on Orbax: what a run saves, and all ways to read it."""
+
+from vljax.checkpoint.manager import Manager
+from vljax.checkpoint.metadata import Metadata
+
+__all__ = ["Manager", "Metadata"]

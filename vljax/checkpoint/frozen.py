@@ -1,0 +1,67 @@
+"""Leaves that never change: written once per run, named by their hash in every later step."""
+
+import dataclasses
+from typing import Any
+
+import orbax.checkpoint as ocp
+from absl import logging
+from etils import epath
+
+from vljax.checkpoint import packing, storage
+from vljax.parallel import processes
+
+NAME = "frozen"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+  """The frozen leaves of a run: where they lie, their index, and its hash."""
+
+  folder: epath.Path
+  leaves: packing.Index
+
+  @property
+  def hash(self) -> str:
+    """The SHA-256 of names, shapes, dtypes and checksums."""
+    return storage.digest(self.leaves)
+
+
+def write(folder: epath.Path, tree: Any) -> Frozen:
+  """Write a tree's leaves to FOLDER/frozen, unless they are there.
+
+  Raises:
+    ValueError: other leaves are there, or the tree has none.
+  """
+  arrays, index = packing.pack(tree)
+  if not index:
+    raise ValueError("save_frozen was given no leaves")
+  new = Frozen(folder / NAME, storage.with_sums(arrays, index))
+  if new.folder.exists():
+    try:
+      old = read(folder)
+    except storage.Damaged as error:
+      logging.warning("writing the frozen leaves again: %s", error)
+      processes.first(lambda: new.folder.rename(folder / f"{NAME}.damaged"))
+    else:
+      if old.hash != new.hash:
+        changed = [name for name in {**old.leaves, **new.leaves} if old.leaves.get(name) != new.leaves.get(name)]
+        raise ValueError(
+          f"{new.folder} holds other frozen leaves than this run: {', '.join(changed[:4])} differ"
+          f"{' and others' if changed[4:] else ''}; legal: the same leaves, or a new workdir"
+        )
+      return old
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+    writer.save(new.folder, args=storage.args(arrays, new.leaves))
+  return new
+
+
+def read(folder: epath.Path, expected: str | None = None) -> Frozen:
+  """The frozen leaves' index.
+
+  Raises:
+    Damaged: it cannot be read, or has another hash than a step expects.
+  """
+  found = Frozen(folder / NAME, storage.read_index(folder / NAME)["leaves"])
+  if expected not in (None, found.hash):
+    raise storage.Damaged(f"{found.folder} has the hash {found.hash[:12]}; the step refers to {expected[:12]}")
+  return found
