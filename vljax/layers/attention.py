@@ -1,0 +1,60 @@
+"""Multi-head attention with its projections."""
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from vljax import parallel
+from vljax.layers.linear import Linear
+from vljax.ops.attention import attention
+from vljax.parallel import Axis
+
+
+class Attention(nn.Module):
+  """out(attention(query(x), key(y), value(y))), y being x itself or a context (arXiv 1706.03762, section 3.2).
+
+  Attributes:
+    heads: query heads.
+    head_dim: width of a head; None means width / heads.
+    kv_heads: key and value heads, each shared by heads / kv_heads query heads (arXiv 2305.13245); None means heads.
+    residual_scale: what the initial standard deviation of `out` is multiplied by.
+    implementation: of `ops.attention`; None picks.
+  """
+
+  heads: int
+  head_dim: int | None = None
+  kv_heads: int | None = None
+  use_bias: bool = True
+  residual_scale: float = 1.0
+  dtype: Any = "float32"
+  implementation: str | None = None
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "b t d"], context: Float[Array, "b s e"] | None = None, **masks: Any
+  ) -> Float[Array, "b t d"]:
+    """Attends; `masks` go to `ops.attention`.
+
+    Raises:
+      ValueError: the heads do not divide the width and head_dim is None.
+    """
+    width = x.shape[-1]
+    if self.head_dim is None and width % self.heads:
+      raise ValueError(
+        f"heads = {self.heads} does not divide width = {width}; set head_dim, or another number of heads"
+      )
+    dim = self.head_dim or width // self.heads
+    context = x if context is None else context
+
+    def project(name: str, heads: int, source: Float[Array, "b n d"]) -> Float[Array, "b n k d"]:
+      init, axes = nn.initializers.normal(source.shape[-1] ** -0.5), (Axis.EMBED, Axis.HEADS, Axis.HEAD_DIM)
+      y = Linear((heads, dim), axes, init, self.use_bias, self.dtype, name=name)(source)
+      return parallel.constrain(y, Axis.BATCH, Axis.POSITION, Axis.HEADS, Axis.HEAD_DIM)
+
+    query = project("query", self.heads, x)
+    key = project("key", self.kv_heads or self.heads, context)
+    value = project("value", self.kv_heads or self.heads, context)
+    x = attention(query, key, value, implementation=self.implementation, **masks)
+    init = nn.initializers.normal(width**-0.5 * self.residual_scale)
+    return Linear((width,), (Axis.HEADS, Axis.HEAD_DIM, Axis.EMBED), init, self.use_bias, self.dtype, name="out")(x)

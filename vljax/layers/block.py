@@ -1,0 +1,115 @@
+"""The transformer block, and a stack of equal ones run by a scan."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from vljax import config, parallel
+from vljax.layers.attention import Attention
+from vljax.layers.mlp import Mlp
+from vljax.layers.norm import LayerNorm
+from vljax.parallel import Axis
+from vljax.types import Params
+
+REMAT = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "dots_and_attention": jax.checkpoint_policies.dots_saveable,
+}
+"""What the backward pass finds saved: everything, nothing but block inputs, projections, projections and scores."""
+
+
+class Block(nn.Module):
+  """x + attention(norm_1(x)), then x + mlp(norm_2(x)) (pre-norm; GPT-2, ViT, CLIP).
+
+  Attributes:
+    mlp: hidden width of the feed-forward half.
+    residual_scale: what the initial standard deviations of the two maps into the residual stream are multiplied by.
+    attention: implementation of `ops.attention`; None picks.
+  """
+
+  heads: int
+  mlp: int
+  activation: str = "gelu"
+  dropout: float = 0.0
+  residual_scale: float = 1.0
+  dtype: Any = "float32"
+  attention: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
+    """Runs the block; `masks` go to `ops.attention`, dropout draws from the rng `dropout`."""
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    half = dict(residual_scale=self.residual_scale, dtype=self.dtype)
+    attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
+    x += drop(attend(LayerNorm(dtype=self.dtype, name="norm_1")(x), **masks))
+    x += drop(Mlp(self.mlp, self.activation, name="mlp", **half)(LayerNorm(dtype=self.dtype, name="norm_2")(x)))
+    return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
+
+
+class Stack(nn.Module):
+  """`length` equal blocks in a row, their parameters stacked on a leading layer axis, run by `lax.scan`.
+
+  Attributes:
+    block: one block, a module of (x, *, train, **masks).
+    remat: what the backward pass computes again, a key of REMAT.
+    unroll: layers per iteration of the scan; `length` leaves no loop.
+    held: the first layers that are not trained: their weight gradients are neither computed nor stored.
+  """
+
+  block: nn.Module
+  length: int
+  remat: str = "none"
+  unroll: int = 1
+  held: int = 0
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
+    """Runs all blocks; `masks` go to each, and each draws its own dropout.
+
+    Raises:
+      ValueError: an unknown remat policy, more held layers than there are, or parameters of another depth.
+    """
+    policy = config.choose("remat policy", self.remat, REMAT)
+    if not 0 <= self.held <= self.length:
+      raise ValueError(f"held = {self.held} layers of a stack of {self.length}; legal: 0 to {self.length}")
+    block = self.block.clone(parent=None, name=None)
+    params = self._params(block, x)
+    keys = jax.random.split(self.make_rng("dropout"), self.length) if train and self.has_rng("dropout") else None
+
+    def body(x, layer):
+      params, key = layer
+      rngs = None if key is None else {"dropout": key}
+      return block.apply({"params": params}, x, train=train, rngs=rngs, **masks), None
+
+    if policy is not None:
+      body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+    for first, last in ((0, self.held), (self.held, self.length)):
+      if first < last:
+        layers = jax.tree.map(lambda p, f=first, n=last: p if n - f == self.length else p[f:n], (params, keys))
+        layers = (jax.lax.stop_gradient(layers[0]), layers[1]) if last == self.held else layers
+        x, _ = jax.lax.scan(body, x, layers, unroll=min(self.unroll, last - first))
+    return x
+
+  def _params(self, block: nn.Module, x: Float[Array, "b t d"]) -> Params:
+    if self.is_initializing():
+      keys = jax.random.split(self.make_rng("params"), self.length)
+      stacked = jax.vmap(lambda key: block.init(key, x)["params"])(keys)
+      layers = {nn.PARTITION_NAME: Axis.LAYERS}
+      stacked = jax.tree.map(lambda box: box.add_axis(0, layers), stacked, is_leaf=_boxed)
+      for name, value in stacked.items():
+        self.put_variable("params", name, value)
+    params = nn.meta.unbox(self.variables["params"])
+    for leaf in jax.tree.leaves(params):
+      if leaf.shape[0] != self.length:
+        raise ValueError(
+          f"{'/'.join(self.path)} holds parameters of {leaf.shape[0]} layers; the model has {self.length}"
+        )
+    return params
+
+
+def _boxed(leaf: Any) -> bool:
+  return isinstance(leaf, nn.meta.AxisMetadata)

@@ -1,0 +1,154 @@
+"""Image and text towers that meet on one unit sphere."""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from vljax.layers.linear import Linear
+from vljax.models import fitting, variants, vit
+from vljax.models import text as text_tower
+from vljax.parallel import Axis
+from vljax.types import Params
+
+SHARED = ("activation", "dropout", "dtype", "remat", "unroll", "attention")
+"""Overrides that go to both towers."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def limit(x: Float[Array, ""], top: float) -> Float[Array, ""]:
+  """min(x, top), whose gradient above `top` still passes where it leads back down.
+
+  A plain minimum has no gradient above its limit, so that a value once above would stay there. This one behaves as a
+  clamp after each optimizer step, which is how CLIP's scale is limited.
+  """
+  return jnp.minimum(x, top)
+
+
+def _limit_forward(x: Float[Array, ""], top: float) -> tuple[Float[Array, ""], Float[Array, ""]]:
+  return jnp.minimum(x, top), x
+
+
+def _limit_backward(top: float, x: Float[Array, ""], gradient: Float[Array, ""]) -> tuple[Float[Array, ""]]:
+  return (jnp.where(x >= top, jnp.maximum(gradient, 0), gradient),)
+
+
+limit.defvjp(_limit_forward, _limit_backward)
+
+
+def unit(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+  """x / |x| over the last axis, in float32; zero stays zero."""
+  x = x.astype(jnp.float32)
+  return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
+class DualEncoder(nn.Module):
+  """z = unit(head(tower(x))) for images and for texts, and a learned scale of their cosines (CLIP, arXiv 2103.00020).
+
+  Attributes:
+    dim: of the sphere's space.
+    scale_init: log of the scale at the start, ln(1 / 0.07).
+    max_scale: what the scale is limited to (section 2.5).
+  """
+
+  image: nn.Module
+  text: nn.Module
+  dim: int = 512
+  scale_init: float = math.log(1 / 0.07)
+  max_scale: float = 100.0
+
+  def setup(self):
+    self.log_scale = self.param("log_scale", nn.initializers.constant(self.scale_init), ())
+    self.image_head = self._head(self.image)
+    self.text_head = self._head(self.text)
+
+  def _head(self, tower: Any) -> Linear:
+    init = nn.initializers.normal(tower.width**-0.5)
+    return Linear((self.dim,), (Axis.EMBED, Axis.JOINT), init, use_bias=False, dtype=tower.dtype)
+
+  def __call__(
+    self, image: Float[Array, "b h w c"], tokens: Int[Array, "b t"], *, train: bool = False
+  ) -> tuple[Float[Array, "b d"], Float[Array, "b d"]]:
+    """Unit vectors of the images and of the texts."""
+    return self.encode_image(image, train=train), self.encode_text(tokens, train=train)
+
+  def encode_image(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
+    """Unit vectors of normalized NHWC images."""
+    return unit(self.image_head(self.image(image, train=train)))
+
+  def encode_text(self, tokens: Int[Array, "b t"], *, train: bool = False) -> Float[Array, "b d"]:
+    """Unit vectors of tokenized texts."""
+    return unit(self.text_head(self.text(tokens, train=train)))
+
+  def scale(self) -> Float[Array, ""]:
+    """What cosines are multiplied by: exp(log_scale), at most max_scale."""
+    return jnp.exp(limit(self.log_scale, math.log(self.max_scale)))
+
+  @nn.nowrap
+  def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"], Int[Array, "b t"]]:
+    """Zeros of the shapes that the model takes, for `init`."""
+    return (*self.image.inputs(batch), *self.text.inputs(batch))
+
+
+def _variant(image: str, text: str, dim: int, activation: str = "gelu") -> dict[str, Any]:
+  towers = {name: dict(variant=variant, activation=activation) for name, variant in (("image", image), ("text", text))}
+  return dict(**towers, dim=dim)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+  "test": _variant("test", "test", 16),
+  "small": _variant("small", "small", 128),
+  "ViT-B-32": _variant("B/32", "B", 512, "quick_gelu"),
+  "ViT-B-16": _variant("B/16", "B", 512, "quick_gelu"),
+  "ViT-L-14": _variant("L/14", "L", 768, "quick_gelu"),
+  "ViT-L-14-336": _variant("L/14@336", "L", 768, "quick_gelu"),
+  "ViT-H-14": _variant("H/14", "H", 1024),
+  "ViT-g-14": _variant("g/14", "H", 1024),
+  "ViT-bigG-14": _variant("bigG/14", "bigG", 1280),
+}
+"""OpenAI's models come with their QuickGELU; LAION's, trained on the same shapes with GELU, take activation="gelu"."""
+
+
+def build(variant: str, **overrides: Any) -> DualEncoder:
+  """The dual encoder of a variant, upper and lower case alike.
+
+  Overrides are fields of DualEncoder, `image` and `text` being dicts of the towers' own overrides, and those named in
+  SHARED, which go to both towers: `build("ViT-B-32", activation="gelu", image=dict(image_size=256))`.
+
+  Raises:
+    ValueError: an unknown variant or override, with the nearest name.
+  """
+  variants.check("DualEncoder", overrides, ("image", "text", "dim", "scale_init", "max_scale", *SHARED))
+  base = variants.resolve("DualEncoder variant", variant, VARIANTS)
+  shared = {name: overrides.pop(name) for name in SHARED if name in overrides}
+  towers = {name: {**base[name], **shared, **(overrides.pop(name, None) or {})} for name in ("image", "text")}
+  return build_from(**towers, **{**{n: v for n, v in base.items() if n not in towers}, **overrides})
+
+
+def build_from(image: Mapping[str, Any], text: Mapping[str, Any], **fields: Any) -> DualEncoder:
+  """The dual encoder of two towers, each a dict of overrides and maybe a `variant`; `fields` are DualEncoder's.
+
+  Raises:
+    ValueError: an unknown variant or field, with the nearest name.
+  """
+  variants.check("DualEncoder", fields, ("dim", "scale_init", "max_scale"))
+  return DualEncoder(image=vit.build(**image), text=text_tower.build(**text), **fields)
+
+
+def adapt_params(params: Params, model: DualEncoder) -> Params:
+  """Parameters of a dual encoder of other resolution or text length, for this one; see the towers' adapt_params.
+
+  Raises:
+    ValueError: a name or another shape differs.
+  """
+  towers = {name: params[name] for name in ("image", "text") if name in params}
+  if "image" in towers:
+    towers["image"] = vit.adapt_params(towers["image"], model.image)
+  if "text" in towers:
+    towers["text"] = text_tower.adapt_params(towers["text"], model.text)
+  return fitting.check({**params, **towers}, model)

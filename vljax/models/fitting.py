@@ -1,0 +1,59 @@
+"""Parameters made for one model, fitted to another: shapes checked, positions resized."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vljax import config, tree
+from vljax.types import Params
+
+
+def abstract(model: nn.Module, *, boxed: bool = False) -> Params:
+  """Shapes and dtypes of a model's parameters, nothing computed; `boxed` keeps the logical axes on them."""
+  params = jax.eval_shape(model.init, jax.random.key(0), *model.inputs())["params"]
+  return params if boxed else nn.meta.unbox(params)
+
+
+def check(params: Params, model: nn.Module, origin: str = "the parameters") -> Params:
+  """The parameters, if names and shapes are the model's.
+
+  Raises:
+    ValueError: a missing or an unknown name, or a shape that differs; each is named.
+  """
+  found, wanted = tree.flatten(params), tree.flatten(abstract(model))
+  for name in found:
+    if name not in wanted:
+      raise ValueError(f"{origin}: {config.unknown(f'parameter {name!r}', name, wanted)[:600]}")
+  missing = [name for name in wanted if name not in found]
+  if missing:
+    raise ValueError(f"{origin} lack {len(missing)} of the model's parameters: {', '.join(missing[:5])}")
+  wrong = [
+    f"{name} {tuple(found[name].shape)}, the model has {leaf.shape}"
+    for name, leaf in wanted.items()
+    if tuple(found[name].shape) != leaf.shape
+  ]
+  if wrong:
+    raise ValueError(f"{origin} do not fit the model: {'; '.join(wrong[:5])}")
+  return params
+
+
+def resize_grid(positions: Float[Array, "n d"], grid: int, extra: int = 0) -> Float[Array, "m d"]:
+  """Positions of a square grid of tokens for another grid: bicubic, antialiased when it shrinks.
+
+  The first `extra` rows (the class token) stay. Equal to torch's `interpolate(mode="bicubic", antialias=True)`, which
+  open_clip uses.
+
+  Raises:
+    ValueError: the rows form no square.
+  """
+  old = round((positions.shape[0] - extra) ** 0.5)
+  if old * old + extra != positions.shape[0]:
+    raise ValueError(f"{positions.shape[0]} positions are no square grid with {extra} more in front")
+  if old == grid:
+    return positions
+  table = jnp.asarray(positions)
+  cells = jax.image.resize(
+    table[extra:].reshape(old, old, -1), (grid, grid, table.shape[-1]), "bicubic", antialias=True
+  )
+  return jnp.concatenate([table[:extra], cells.reshape(grid * grid, -1).astype(table.dtype)])
