@@ -122,5 +122,5 @@ def _explain(message: str, vocab_size: int, count: int) -> str:
   if found := re.search(r"set it to a value <= (\d+)", message):
     return f"{start}; legal: at most {found[1]}"
   if found := re.search(r"required_chars\D*\d+ vs (\d+)", message):
-    return f"{start}; legal: at least {int(found[1]) + 1}"
+    return f"{start}; legal: at least {found[1]}"
   return f"{start}: {message}"

@@ -1,0 +1,132 @@
+"""Geometry of images on the host: PIL images in, PIL images out; sizes are in pixels."""
+
+import math
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from vljax import config
+from vljax.data import decode
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
+
+INTERPOLATIONS = {
+  "nearest": Image.Resampling.NEAREST,
+  "bilinear": Image.Resampling.BILINEAR,
+  "bicubic": Image.Resampling.BICUBIC,
+  "lanczos": Image.Resampling.LANCZOS,
+  "box": Image.Resampling.BOX,
+}
+RESIZE_MODES = ("shortest", "longest", "squash")
+"""How an image becomes a square: short side and crop (CLIP), long side and pad, or stretch (SigLIP)."""
+
+
+def preprocess(
+  picture: decode.Picture, size: int, mode: str = "shortest", interpolation: str = "bicubic"
+) -> UInt8[np.ndarray, "h w 3"]:
+  """What published towers are shown, before normalization: [size size 3].
+
+  Bit-equal to torchvision's Resize and CenterCrop on PIL images followed by `convert("RGB")`, as OpenAI's and
+  open_clip's evaluation transforms do: the color mode changes last, so a palette image is resized by nearest neighbor
+  and a transparent one with its colors weighted by alpha. Hugging Face converts first; on RGB and gray images both
+  are equal. `longest` is open_clip's (pad with black), `squash` ignores the aspect ratio.
+  """
+  config.choose("resize mode", mode, dict.fromkeys(RESIZE_MODES))
+  image = resize(decode.load(decode.open_any(picture)), size, mode, interpolation)
+  return decode.to_array(center_crop(image, size))
+
+
+def resize(image: Image.Image, size: int, mode: str = "shortest", interpolation: str = "bicubic") -> Image.Image:
+  """The short side (`shortest`), the long side (`longest`) or both sides (`squash`) made `size`."""
+  wide, high = image.size
+  if mode == "squash":
+    shape = (size, size)
+  elif mode == "longest":
+    ratio = max(wide, high) / size
+    shape = (max(1, round(wide / ratio)), max(1, round(high / ratio)))
+  else:
+    short, long = min(wide, high), int(size * max(wide, high) / min(wide, high))
+    shape = (size, long) if wide <= high else (long, size)
+    if short == size:
+      return image
+  return image.resize(shape, INTERPOLATIONS[interpolation])
+
+
+def center_crop(image: Image.Image, size: int) -> Image.Image:
+  """The middle [size size]; a smaller image is padded with black, the odd pixel at right and bottom."""
+  if image.width < size or image.height < size:
+    wide, high = max(0, size - image.width), max(0, size - image.height)
+    image = ImageOps.expand(image, (wide // 2, high // 2, wide - wide // 2, high - high // 2))
+  left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+  return image.crop((left, top, left + size, top + size))
+
+
+def pad_square(image: Image.Image, fill: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+  """The whole image in the middle of a square of `fill`, the odd pixel at right or bottom."""
+  side = max(image.size)
+  square = Image.new("RGB", (side, side), fill)
+  square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+  return square
+
+
+def flip_lr(image: Image.Image) -> Image.Image:
+  """The mirror image."""
+  return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def random_box(
+  width: int,
+  height: int,
+  scale: tuple[float, float],
+  ratio: tuple[float, float],
+  rng: np.random.Generator,
+) -> Box:
+  """A crop of an area share uniform in `scale` and an aspect ratio log-uniform in `ratio`.
+
+  torchvision's rule, after Inception (arXiv 1409.4842): ten draws; if none fits, the largest centered crop whose
+  aspect ratio is in range.
+  """
+  low, high = math.log(ratio[0]), math.log(ratio[1])
+  for _ in range(10):
+    area = width * height * rng.uniform(*scale)
+    aspect = math.exp(rng.uniform(low, high))
+    w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    if 0 < w <= width and 0 < h <= height:
+      left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+      return left, top, left + w, top + h
+  if width / height < ratio[0]:
+    w, h = width, min(height, round(width / ratio[0]))
+  elif width / height > ratio[1]:
+    w, h = min(width, round(height * ratio[1])), height
+  else:
+    w, h = width, height
+  left, top = (width - w) // 2, (height - h) // 2
+  return left, top, left + w, top + h
+
+
+def resized_crop(
+  image: Image.Image, box: Box, size: int, interpolation: str = "bicubic", gap: float | None = None
+) -> Image.Image:
+  """The box of an image as [size size].
+
+  With `gap`, a JPEG that was not read yet is decoded at 1/2, 1/4 or 1/8 of its size as long as the crop keeps at
+  least `gap` times `size` pixels a side: several times faster on large photographs, not bit-equal to the whole
+  decode. Without, equal to torchvision's resized_crop on PIL images.
+  """
+  if gap is not None and decode.is_lazy_jpeg(image):
+    box = _shrink(image, box, math.ceil(gap * size))
+  decode.load(image)
+  return image.crop(box).resize((size, size), INTERPOLATIONS[interpolation])
+
+
+def _shrink(image: Image.Image, box: Box, need: int) -> Box:
+  """Asks the decoder for the smallest size at which the box has `need` pixels a side; the box at that size."""
+  width, height = image.size
+  left, top, right, bottom = box
+  image.draft("RGB", (math.ceil(width * need / (right - left)), math.ceil(height * need / (bottom - top))))
+  x, y = image.width / width, image.height / height
+  left, top = int(left * x), int(top * y)
+  right, bottom = max(left + 1, round(right * x)), max(top + 1, round(bottom * y))
+  return left, top, min(image.width, right), min(image.height, bottom)

@@ -1,0 +1,293 @@
+"""What is done to an example on the host, named by tuples in a config.
+
+  [("decode",), ("random_resized_crop", 64, (0.5, 1.0)), ("flip_lr",), ("choose_caption", "random"), ("tokenize",),
+   ("keep", "image", "tokens")]
+
+A tuple is a name of `TRANSFORMS`, then its positional arguments; a mapping at the end gives arguments by name.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from vljax import config
+from vljax.data import captions, decode, images
+from vljax.data.tokenizers import Tokenizer
+
+Example = dict[str, Any]
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos", "box"]
+ResizeMode = Literal["shortest", "longest", "squash"]
+Color = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """A step of a pipeline: an example in, the fields it changes out."""
+
+  @property
+  def random(self) -> bool:
+    """Whether the step draws from `rng`; the steps before the first such one may be cached."""
+    return False
+
+  def __post_init__(self):
+    if getattr(self, "size", 1) < 1:
+      raise ValueError(f"size = {self.size}; legal: 1 or more pixels")
+
+  def __call__(self, example: Example, rng: np.random.Generator | None) -> Example:
+    raise TypeError(f"{type(self).__name__} is abstract")
+
+
+class ImageTransform(Transform):
+  """A step on the field `image` alone."""
+
+  def apply(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
+    raise TypeError(f"{type(self).__name__} is abstract")
+
+  def __call__(self, example, rng):
+    return example | {"image": self.apply(decode.open_rgb(_field(example, "image")), rng)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Decode(Transform):
+  """Encoded bytes to RGB; see `decode.decode` for `background` and `exif`."""
+
+  background: Color | None = None
+  exif: bool = False
+
+  def __call__(self, example, rng):
+    return example | {"image": decode.open_rgb(_field(example, "image"), self.background, self.exif)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess(Transform):
+  """Everything that a published tower's evaluation does to a picture, bit-exactly; takes the place of decode."""
+
+  size: int
+  mode: ResizeMode = "shortest"
+  interpolation: Interpolation = "bicubic"
+
+  def __call__(self, example, rng):
+    return example | {"image": images.preprocess(_field(example, "image"), self.size, self.mode, self.interpolation)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(ImageTransform):
+  """The short side, the long side or both sides made `size`."""
+
+  size: int
+  mode: ResizeMode = "shortest"
+  interpolation: Interpolation = "bicubic"
+
+  def apply(self, image, rng):
+    return images.resize(decode.load(image), self.size, self.mode, self.interpolation)
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop(ImageTransform):
+  """The middle, padded with black where the image is smaller."""
+
+  size: int
+
+  def apply(self, image, rng):
+    return images.center_crop(decode.load(image), self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class PadSquare(ImageTransform):
+  """The whole image on a square of one color."""
+
+  fill: Color = (0, 0, 0)
+
+  def apply(self, image, rng):
+    return images.pad_square(decode.load(image), self.fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(ImageTransform):
+  """A random box, resized to a square. `gap` trades exactness for speed: see `images.resized_crop`."""
+
+  size: int
+  scale: tuple[float, float] = (0.08, 1.0)
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  interpolation: Interpolation = "bicubic"
+  gap: float | None = 2.0
+
+  @property
+  def random(self) -> bool:
+    return True
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 < self.scale[0] <= self.scale[1] <= 1:
+      raise ValueError(f"scale = {self.scale}; legal: two shares of the area, 0 < low <= high <= 1")
+    if not 0 < self.ratio[0] <= self.ratio[1]:
+      raise ValueError(f"ratio = {self.ratio}; legal: two aspect ratios, 0 < low <= high")
+    if self.gap is not None and self.gap < 1:
+      raise ValueError(f"gap = {self.gap}; legal: at least 1, or None to decode the whole image")
+
+  def apply(self, image, rng):
+    box = images.random_box(*image.size, self.scale, self.ratio, rng)
+    return images.resized_crop(image, box, self.size, self.interpolation, self.gap)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipLr(ImageTransform):
+  """The mirror image with probability `p`."""
+
+  p: float = 0.5
+
+  @property
+  def random(self) -> bool:
+    return True
+
+  def __post_init__(self):
+    if not 0 <= self.p <= 1:
+      raise ValueError(f"p = {self.p}; legal: 0 to 1")
+
+  def apply(self, image, rng):
+    return images.flip_lr(decode.load(image)) if rng.random() < self.p else image
+
+
+@dataclasses.dataclass(frozen=True)
+class ChooseCaption(Transform):
+  """One of the captions, as the field `to`."""
+
+  rule: Literal["first", "random", "longest", "shortest", "join"] = "random"
+  field: str = "captions"
+  to: str = "caption"
+
+  @property
+  def random(self) -> bool:
+    return self.rule == "random"
+
+  def __call__(self, example, rng):
+    return example | {self.to: captions.choose(_field(example, self.field), self.rule, rng)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenize(Transform):
+  """The ids of one text, int32 [t], or of a list of texts, [n t], as the field `to`."""
+
+  field: str = "caption"
+  to: str = "tokens"
+  tokenizer: Tokenizer | None = None
+
+  def __call__(self, example, rng):
+    text = _field(example, self.field)
+    ids = self.tokenizer(text)
+    return example | {self.to: ids[0] if isinstance(text, str) else ids}
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep(Transform):
+  """Only these fields."""
+
+  fields: tuple[str, ...]
+
+  def __call__(self, example, rng):
+    return {name: _field(example, name) for name in self.fields}
+
+
+def keep(*fields: str) -> Keep:
+  """Only the named fields."""
+  wrong = [f for f in fields if not isinstance(f, str)]
+  if wrong or not fields:
+    raise ValueError(f"keep{fields}: legal: one or more names of fields")
+  return Keep(fields)
+
+
+TRANSFORMS = {
+  "decode": Decode,
+  "preprocess": Preprocess,
+  "resize": Resize,
+  "center_crop": CenterCrop,
+  "pad_square": PadSquare,
+  "random_resized_crop": RandomResizedCrop,
+  "flip_lr": FlipLr,
+  "choose_caption": ChooseCaption,
+  "tokenize": Tokenize,
+  "keep": keep,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """Transforms in order; images come out as uint8 [h w 3]. Picklable; a pure function of (example, rng)."""
+
+  steps: tuple[tuple[str, Transform], ...]
+
+  @property
+  def random(self) -> bool:
+    """Whether any step draws from the generator."""
+    return any(step.random for _, step in self.steps)
+
+  def split(self) -> tuple["Pipeline", "Pipeline"]:
+    """The longest part without random steps from the start, and the rest."""
+    at = next((i for i, (_, step) in enumerate(self.steps) if step.random), len(self.steps))
+    return Pipeline(self.steps[:at]), Pipeline(self.steps[at:])
+
+  def __call__(self, example: Mapping[str, Any], rng: np.random.Generator | None = None) -> Example:
+    """The example after all steps.
+
+    Raises:
+      ValueError: a step failed on this example; the message names the step, the reason follows.
+    """
+    if rng is None and self.random:
+      raise ValueError(f"the transforms {[name for name, s in self.steps if s.random]} draw at random: pass rng")
+    example = dict(example)
+    for name, step in self.steps:
+      example = _run(name, step, example, rng)
+    pixels = {k: decode.to_array(v) for k, v in example.items() if isinstance(v, Image.Image)}
+    return example | pixels
+
+
+def build(steps: Sequence[Sequence[Any]], tokenizer: Tokenizer | None = None, where: str = "transforms") -> Pipeline:
+  """The pipeline of a list of tuples.
+
+  Raises:
+    ValueError: an unknown name (with the nearest one), arguments that do not fit its signature (which is shown), a
+      value of a wrong type or out of range, or `tokenize` without a tokenizer.
+  """
+  return Pipeline(tuple(_step(step, tokenizer, f"{where}[{i}]") for i, step in enumerate(steps)))
+
+
+def _step(step: Sequence[Any], tokenizer: Tokenizer | None, where: str) -> tuple[str, Transform]:
+  if isinstance(step, str) or not isinstance(step, Sequence) or not step or not isinstance(step[0], str):
+    raise ValueError(f'{where} = {step!r}; legal: a tuple of a name and its arguments, such as ("resize", 224)')
+  name, *args = step
+  make = config.choose("transform", name, TRANSFORMS)
+  signature = inspect.signature(make)
+  named = dict(args.pop()) if args and isinstance(args[-1], Mapping) else {}
+  if make is Tokenize:
+    signature = signature.replace(parameters=[p for n, p in signature.parameters.items() if n != "tokenizer"])
+    if tokenizer is None:
+      raise ValueError(f"{where}: 'tokenize' needs a tokenizer, and none was given")
+  shown = f"{name}{signature.replace(return_annotation=signature.empty)}"
+  try:
+    bound = signature.bind(*args, **named)
+  except TypeError as error:
+    raise ValueError(f"{where} = {tuple(step)!r}: {error}; its signature: {shown}") from error
+  try:
+    if make is keep:
+      return name, keep(*bound.args)
+    injected = {"tokenizer": tokenizer} if make is Tokenize else {}
+    return name, config.parse(bound.arguments | injected, make, f"{where}.{name}")
+  except ValueError as error:
+    raise ValueError(f"{error}; its signature: {shown}") from error
+
+
+def _run(name: str, step: Transform, example: Example, rng: np.random.Generator | None) -> Example:
+  try:
+    return step(example, rng)
+  except (ValueError, OSError, KeyError) as error:
+    raise ValueError(f"transform {name!r}: {error.args[0] if error.args else error}") from error
+
+
+def _field(example: Mapping[str, Any], name: str) -> Any:
+  if name not in example:
+    raise ValueError(config.unknown(f"field {name!r} of an example", name, example))
+  return example[name]
