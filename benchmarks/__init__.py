@@ -1,0 +1,1 @@
+"""Speed against rivals and limits: `python -m benchmarks.run`."""

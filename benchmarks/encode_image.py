@@ -1,0 +1,53 @@
+"""Image embeddings from a picture batch, float32, against transformers' CLIPModel in the same process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks import rivals
+from benchmarks.sizes import SIZES, Size
+from benchmarks.timing import Result, interleaved, milliseconds, ratio
+from vljax.recipes import clip
+
+
+def run(repeats: int) -> Result:
+  """Milliseconds of one batch, and how many times faster it is than torch's."""
+  rows = [time(size, repeats) for size in SIZES]
+  notes = [] if rivals.installed() else [rivals.HOW]
+  return Result("encode_image, float32", rows, "at least 1.0x torch", notes)
+
+
+def time(size: Size, repeats: int) -> dict[str, Any]:
+  functions = {"vljax": ours(size)}
+  if rivals.installed():
+    functions["torch"] = theirs(size)
+  seconds = interleaved(functions, repeats)
+  return {
+    "model": size.name,
+    "batch": size.batch,
+    "vljax ms": milliseconds(seconds, "vljax"),
+    "torch ms": milliseconds(seconds, "torch"),
+    "torch / vljax": ratio(seconds, "torch"),
+    "vljax images/s": round(size.batch / seconds["vljax"], 1),
+  }
+
+
+def ours(size: Size) -> Callable[[], Any]:
+  recipe, batch = clip.build(size.config()), size.pairs()
+  params, _ = jax.jit(recipe.init)(jax.random.key(0), batch)
+  encode = recipe.predict["encode_image"]
+  return lambda: jax.block_until_ready(encode(params, batch["image"]))
+
+
+def theirs(size: Size) -> Callable[[], Any]:
+  import torch
+
+  model = rivals.clip(size).eval()
+  pixels, _ = rivals.inputs(size)
+
+  @torch.inference_mode()
+  def once() -> Any:
+    return model.get_image_features(pixel_values=pixels)
+
+  return once
