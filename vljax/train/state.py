@@ -62,6 +62,10 @@ class Layout:
     for other in splits[1:]:
       self.trained = self.trained | other
 
+  def frozen(self, params: Params) -> Params:
+    """The leaves of which no phase trains a layer; None for the others."""
+    return jax.tree.map(lambda mask, x: None if np.any(mask) else x, self.trained.mask, params)
+
 
 def initialise(
   recipe: Recipe,
@@ -80,8 +84,7 @@ def initialise(
     frozen_dtype: what leaves that no phase trains are stored as.
   """
   params, extras = meta.unbox(recipe.init(jax.random.fold_in(rng, 0), batch))
-  whole = jax.tree.map(lambda m: not np.any(m), layout.trained.mask)
-  params = jax.tree.map(lambda x, is_frozen: _cast(x, frozen_dtype) if is_frozen else x, params, whole)
+  params = jax.tree.map(lambda x, mask: x if np.any(mask) else _cast(x, frozen_dtype), params, layout.trained.mask)
   return State(
     step=jnp.zeros((), jnp.int32),
     rng=jax.random.fold_in(rng, 1),

@@ -12,6 +12,7 @@ import optax
 from vljax import tree
 from vljax.train import ema as averages
 from vljax.train.gradients import gradients
+from vljax.train.metrics import flops
 from vljax.train.optim import Optimiser
 from vljax.train.recipe import Due, Recipe
 from vljax.train.state import Layout, State
@@ -26,6 +27,14 @@ class Share:
 
   weight: float = 1.0
   micro: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A compiled step and its floating-point operations on all devices together."""
+
+  run: Callable[[State, dict[str, Batch]], tuple[State, Metrics]]
+  flops: float
 
 
 def due_at(recipe: Recipe, step: int, combine: Combine = "accumulate") -> Due:
@@ -82,9 +91,18 @@ class Step:
     self.order = {phase.name: i for i, phase in enumerate(recipe.phases)}
     out = (shardings, None) if shardings is not None else None
     self.jitted = jax.jit(self._step, static_argnames="due", donate_argnames="state", out_shardings=out)
+    self.programs: dict[Due, Program] = {}
 
   def __call__(self, state: State, batches: Mapping[str, Batch], due: Due) -> tuple[State, Metrics]:
+    if due in self.programs:
+      return self.programs[due].run(state, dict(batches))
     return self.jitted(state, dict(batches), due=due)
+
+  def compile(self, state: State, batches: Mapping[str, Batch], due: Due) -> Program:
+    """Compile the program of this set of phases ahead, from arrays or shapes; later calls run it."""
+    traced = self.jitted.trace(state, dict(batches), due=due)
+    self.programs[due] = Program(traced.lower().compile(), flops(traced.jaxpr))
+    return self.programs[due]
 
   def leaf_names(self, due: Due) -> list[str]:
     """The names that `first_bad` counts in: the live leaves of each phase that is due."""

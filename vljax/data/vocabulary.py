@@ -1,0 +1,75 @@
+"""The tokenizer of a run: kept in its workdir, else built, else learned from the captions of a source."""
+
+import dataclasses
+from typing import Literal
+
+from absl import logging
+from etils import epath
+
+from vljax.data import sources, tokenizers
+
+FOLDER = "tokenizer"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+  """Which tokenizer a run uses.
+
+  Attributes:
+    kind: a tokenizer of vljax.data.tokenizers.
+    length: ids per text.
+    path: the vocabulary's file or folder; None looks where the kind says.
+    learn: a source whose captions a sentencepiece vocabulary is learned from.
+    size: pieces of the learned vocabulary.
+  """
+
+  kind: Literal["clip_bpe", "sentencepiece", "wordpiece", "hf_json"] = "clip_bpe"
+  length: int = 77
+  path: str | None = None
+  learn: str | None = None
+  size: int = 4000
+
+
+def prepare(vocabulary: Vocabulary, workdir: epath.PathLike, write: bool = True) -> tokenizers.Tokenizer:
+  """The tokenizer in WORKDIR/tokenizer; where there is none, it is made and, with `write`, kept there.
+
+  Every process makes the same one, since learning is deterministic; only one should write.
+
+  Raises:
+    ValueError: the kept one is of another kind or length than the config says, or `learn` goes with another kind.
+  """
+  folder = epath.Path(workdir) / FOLDER
+  if (folder / tokenizers.SPEC).exists():
+    tokenizer = tokenizers.load(folder)
+    for name in ("kind", "length"):
+      if getattr(tokenizer, name) != getattr(vocabulary, name):
+        raise ValueError(
+          f"{folder} holds a tokenizer of {name} {getattr(tokenizer, name)!r}; "
+          f"config.tokenizer.{name} = {getattr(vocabulary, name)!r}"
+        )
+    return tokenizer
+  tokenizer = _make(vocabulary)
+  if write:
+    tokenizer.save(folder)
+  return tokenizer
+
+
+def captions(source: sources.Source) -> list[str]:
+  """All captions of a source, without opening a picture; rows that lack one are passed over."""
+  found = []
+  for i in range(len(source)):
+    try:
+      found += source.row(i)["captions"]
+    except ValueError as error:
+      logging.warning("no captions of row %d for the vocabulary: %s", i, error)
+  return found
+
+
+def _make(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+  if vocabulary.learn is None:
+    path = {"path": vocabulary.path} if vocabulary.path is not None else {}
+    return tokenizers.build(vocabulary.kind, length=vocabulary.length, **path)
+  if vocabulary.kind != "sentencepiece":
+    raise ValueError(f"config.tokenizer.learn needs kind = 'sentencepiece'; found {vocabulary.kind!r}")
+  texts = captions(sources.open(vocabulary.learn))
+  return tokenizers.train_sentencepiece(texts, vocabulary.size, length=vocabulary.length)

@@ -1,0 +1,78 @@
+"""Held-out pictures with their captions, and what a dual encoder is asked about them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vljax.data import sources, tokenizers
+from vljax.evaluate import features, retrieval, zeroshot
+from vljax.types import Params
+
+Encode = Callable[[Params, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+  """Pictures and captions of a source, each decoded when it is asked for.
+
+  Attributes:
+    source: of the pictures.
+    transform: (example, rng) -> example with `image`, uint8 [h w c].
+    tokenizer: of the captions and prompts.
+    batch: examples per call of a predict function.
+  """
+
+  source: sources.Source
+  transform: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
+  tokenizer: tokenizers.Tokenizer
+  batch: int = 256
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def image(self, index: int) -> np.ndarray:
+    """One picture as the model sees it, uint8 [h w c]."""
+    return self.transform(self.source[index], np.random.default_rng(0))["image"]
+
+  def captions(self) -> tuple[list[str], np.ndarray]:
+    """All captions, and for each the index of its picture."""
+    texts, owner = [], []
+    for i in range(len(self)):
+      found = self.source.row(i)["captions"]
+      texts += found
+      owner += [i] * len(found)
+    return texts, np.array(owner)
+
+  def encode_images(self, predict: Mapping[str, Encode], params: Params) -> np.ndarray:
+    """Unit vectors of all pictures, [n d]."""
+    call = lambda indices: predict["encode_image"](params, np.stack([self.image(i) for i in indices]))
+    return features.encode(call, range(len(self)), self.batch)
+
+  def encode_texts(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> np.ndarray:
+    """Unit vectors of texts, [m d]."""
+    return features.encode(lambda part: self._text(predict, params, part), texts, self.batch)
+
+  def retrieval(self, predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
+    """Recall@K of pictures and captions both ways."""
+    texts, owner = self.captions()
+    return retrieval.recall(self.encode_images(predict, params), self.encode_texts(predict, params, texts), owner)
+
+  def zeroshot(
+    self, predict: Mapping[str, Encode], params: Params, templates: Sequence[str] = ("a photo of a {}.",)
+  ) -> dict[str, float]:
+    """Zero-shot accuracy on the classes of the source.
+
+    Raises:
+      ValueError: the source has no classes.
+    """
+    if not self.source.classes:
+      raise ValueError(f"zero-shot classification needs classes; {self.source.name} has none")
+    encode = lambda part: self._text(predict, params, part)
+    weights = zeroshot.classifier(encode, self.source.classes, templates, self.batch)
+    labels = np.array([self.source.row(i)["label"] for i in range(len(self))])
+    return zeroshot.evaluate(self.encode_images(predict, params), labels, weights)
+
+  def _text(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> Any:
+    return predict["encode_text"](params, self.tokenizer(list(texts)))

@@ -1,0 +1,191 @@
+"""CLIP: image and text towers trained to agree on their pairs (Radford et al. 2021, arXiv 2103.00020)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vljax import parallel
+from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
+from vljax.evaluate.gallery import Gallery
+from vljax.evaluate.schedule import Eval
+from vljax.models import dual_encoder
+from vljax.objectives.contrastive import softmax_contrastive
+from vljax.parallel import Axis
+from vljax.train.recipe import Paired, Recipe
+from vljax.train.run import Run
+from vljax.types import Array, Batch, Float, Int, Params, Rng, UInt8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocess:
+  """How pictures become the towers' input; stored in the checkpoint, since nothing in the weights tells it.
+
+  Attributes:
+    normalize: the name of mean and std (vljax.data.mean_std), or ((mean), (std)) of values in [0, 1].
+    interpolation: of the resize at evaluation.
+    resize: `shortest` side to the size then centre crop, or `squash` both sides.
+  """
+
+  normalize: Literal["clip", "inception", "imagenet", "none"] | tuple[tuple[float, ...], tuple[float, ...]] = "clip"
+  interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+  resize: Literal["shortest", "squash"] = "shortest"
+
+  @property
+  def constants(self) -> tuple[Any, Any]:
+    """(mean, std)."""
+    return mean_std.mean_std(self.normalize) if isinstance(self.normalize, str) else self.normalize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """An evaluation on held-out pictures.
+
+  Attributes:
+    kind: `retrieval` of captions and pictures, or `zeroshot` classification of the source's classes.
+    source: `kind:path?split=val...`.
+    every: steps between evaluations; 0: at the end only.
+    templates: prompts of `zeroshot`.
+    batch: examples per call.
+  """
+
+  kind: Literal["retrieval", "zeroshot"]
+  source: str
+  every: int = 0
+  templates: tuple[str, ...] = ("a photo of a {}.",)
+  batch: int = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Run):
+  """The keys of a `clip` config, besides those of every run.
+
+  Attributes:
+    image: variant of vljax.models.vit and its overrides.
+    text: variant of vljax.models.text and its overrides.
+    dim: width of the joint space.
+    label_smoothing: of both softmaxes (ALIGN, arXiv 2102.05918, uses 0.1).
+    trains: the parameters that are trained; the others are frozen.
+  """
+
+  image: Mapping[str, Any]
+  text: Mapping[str, Any]
+  dim: int = 512
+  label_smoothing: float = 0.0
+  trains: str = ".*"
+  preprocess: Preprocess = Preprocess()
+  tokenizer: vocabulary.Vocabulary = vocabulary.Vocabulary()
+  evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+
+
+def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
+  """The recipe of a parsed config.
+
+  Raises:
+    ValueError: an unknown variant or override, or a tokenizer that does not fit the text tower.
+  """
+  model = dual_encoder.build_from(image=dict(config.image), text=dict(config.text), dim=config.dim)
+  if tokenizer is not None:
+    check_tokenizer(model, tokenizer)
+  towers = Towers(model, config.preprocess)
+
+  def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
+    variables = model.init(rng, towers.normalize(batch["image"][:1]), batch["tokens"][:1])
+    return variables["params"], {}
+
+  def embed(params, extras, batch, rng):
+    image = towers.normalize(batch["image"])
+    z = model.apply({"params": params}, image, batch["tokens"], train=True, rngs={"dropout": rng})
+    return z, extras
+
+  def join(params, z):
+    scale = model.apply({"params": params}, method="scale")
+    loss, metrics = softmax_contrastive(*z, scale, label_smoothing=config.label_smoothing)
+    return {"loss": loss}, {**metrics, "scale": scale}
+
+  phase = Paired(name="clip", embed=embed, join=join, trains=config.trains, streams=tuple(config.streams))
+  evals = {} if tokenizer is None else {k: _evaluation(e, config, model, tokenizer) for k, e in config.evals.items()}
+  return Recipe(init=init, phases=(phase,), predict=towers.predict(), evals=evals, model=model)
+
+
+def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
+  """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
+  model = dual_encoder.build_from(image=dict(config.image), text=dict(config.text), dim=config.dim)
+  return model_meaning(model, config.preprocess, tokenizer)
+
+
+def model_meaning(
+  model: dual_encoder.DualEncoder, preprocess: Preprocess, tokenizer: tokenizers.Tokenizer | None
+) -> dict[str, Any]:
+  """`meaning` of a built model, wherever it came from."""
+  mean, std = preprocess.constants
+  return {
+    "image": {"activation": model.image.activation, "pool": model.image.pool, "size": model.image.image_size},
+    "preprocess": {"mean": mean, "std": std, "interpolation": preprocess.interpolation, "resize": preprocess.resize},
+    "text": {"activation": model.text.activation, "pool": model.text.pool, "eos_id": model.text.eos_id},
+    "tokenizer": {} if tokenizer is None else {k: tokenizer.spec()[k] for k in ("kind", "sha256", "length")},
+  }
+
+
+class Towers:
+  """A dual encoder as functions of raw pictures and tokens."""
+
+  def __init__(self, model: dual_encoder.DualEncoder, preprocess: Preprocess):
+    self.model = model
+    self.mean, self.std = preprocess.constants
+
+  def normalize(self, image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """(x / 255 - mean) / std as one multiply and add; float input counts as [0, 255], too."""
+    scale = 1.0 / (255.0 * jnp.asarray(self.std))
+    shift = jnp.asarray(self.mean) / jnp.asarray(self.std)
+    return image.astype(jnp.float32) * scale - shift
+
+  def predict(self) -> dict[str, Any]:
+    """`encode_image(params, image)`, `encode_text(params, tokens)`: unit vectors; `scale(params)`."""
+    return {"encode_image": jax.jit(self.encode_image), "encode_text": jax.jit(self.encode_text), "scale": self.scale}
+
+  def encode_image(self, params: Params, image: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
+    image = parallel.constrain(image, Axis.BATCH, None, None, None)
+    return self.model.apply({"params": params}, self.normalize(image), method="encode_image")
+
+  def encode_text(self, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
+    tokens = parallel.constrain(tokens, Axis.BATCH, None)
+    return self.model.apply({"params": params}, tokens, method="encode_text")
+
+  def scale(self, params: Params) -> Float[Array, ""]:
+    return self.model.apply({"params": params}, method="scale")
+
+
+def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Tokenizer) -> None:
+  """Check that the text tower can read what the tokenizer writes.
+
+  Raises:
+    ValueError: ids beyond the embedding, texts longer than the positions, or another end-of-text rule.
+  """
+  text = model.text
+  if tokenizer.vocab_size > text.vocab:
+    raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids; config.text.vocab = {text.vocab} holds fewer")
+  if tokenizer.length > text.length:
+    raise ValueError(f"config.tokenizer.length = {tokenizer.length} is more than config.text.length = {text.length}")
+  if tokenizer.pool != text.pool or (text.pool == "eos" and tokenizer.eos_id != text.eos_id):
+    raise ValueError(
+      f"tokenizer {tokenizer.kind} ends texts with id {tokenizer.eos_id}, to be pooled by {tokenizer.pool!r}; "
+      f"config.text pools by {text.pool!r} with eos_id = {text.eos_id}"
+    )
+
+
+def gallery(source: str, preprocess: Preprocess, size: int, tokenizer: tokenizers.Tokenizer, batch: int) -> Gallery:
+  """The held-out pictures of a source as the model sees them."""
+  steps = [("preprocess", size, preprocess.resize, preprocess.interpolation), ("keep", "image")]
+  return Gallery(sources.open(source), transforms.build(steps), tokenizer, batch)
+
+
+def _evaluation(
+  evaluation: Evaluation, config: Config, model: dual_encoder.DualEncoder, tokenizer: tokenizers.Tokenizer
+) -> Eval:
+  held_out = gallery(evaluation.source, config.preprocess, model.image.image_size, tokenizer, evaluation.batch)
+  if evaluation.kind == "retrieval":
+    return Eval(held_out.retrieval, every=evaluation.every)
+  return Eval(lambda predict, params: held_out.zeroshot(predict, params, evaluation.templates), every=evaluation.every)

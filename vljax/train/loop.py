@@ -1,0 +1,209 @@
+"""The one training loop: streams in, steps, metrics, evaluations and checkpoints out. It knows no model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from etils import epath
+
+from vljax.checkpoint import Manager, Metadata, partial, preemption
+from vljax.checkpoint.load import load_params
+from vljax.data.loader import Loader
+from vljax.evaluate import schedule as evaluations
+from vljax.train import summary
+from vljax.train.metrics import Goodput, Late, Meter, Row
+from vljax.train.progress import Progress
+from vljax.train.recipe import Due, Recipe
+from vljax.train.run import Run
+from vljax.train.state import State
+from vljax.train.trainer import Trainer
+from vljax.train.writers import Multi
+from vljax.train.writers import build as build_writers
+from vljax.types import Batch
+
+
+class NotFinite(RuntimeError):
+  """Too many steps in a row had gradients that are not finite; the last checkpoint is from before them."""
+
+
+def run(
+  recipe: Recipe,
+  config: Run,
+  workdir: epath.PathLike,
+  *,
+  tokenizer: Any = None,
+  metadata: Metadata | None = None,
+  resize: partial.Resize | None = None,
+) -> State | None:
+  """Train a recipe until its last step, from the newest checkpoint in `workdir` if there is one.
+
+  Resuming goes by this order: 1. the newest good checkpoint of `workdir`, with its data position; 2. `config.init`,
+  parts of other runs; 3. a fresh state. The state is saved at the configured steps, at the last, and on SIGTERM.
+
+  Args:
+    tokenizer: of the streams' `tokenize`.
+    metadata: stored with each checkpoint; must mean the same as what the workdir holds.
+    resize: see `checkpoint.partial`; for `config.init` at other sizes.
+
+  Returns:
+    The last state, or None if the run was preempted (it is saved, and goes on when started again).
+
+  Raises:
+    ValueError: a config that cannot run (see Trainer), or a workdir of another meaning.
+    NotFinite: `config.max_bad_steps` steps in a row were not finite; names the first bad leaf.
+  """
+  workdir = epath.Path(workdir)
+  goodput = Goodput()
+  with goodput.track("init"):
+    trainer = Trainer(recipe, config, tokenizer)
+  save = config.checkpoint
+  with trainer.use(), Manager(workdir, keep=save.keep, every=save.every, metadata=metadata) as manager:
+    with goodput.track("init"):
+      state, consumed, resumed = _start(trainer, manager, resize)
+    start = int(state.step)
+    with build_writers(workdir, config.writers, start) as writer:
+      progress = Progress(config.steps, start, enabled=jax.process_index() == 0)
+      for line in summary.lines(trainer, state, workdir, resumed):
+        progress.say(line)
+      with progress, preemption.watch() as preempted:
+        return _Loop(trainer, manager, writer, progress, goodput, consumed).run(state, preempted)
+
+
+def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) -> tuple[State, dict[str, int], str]:
+  found = manager.restore(trainer.target())
+  if found is not None:
+    state, consumed, step = found
+    return state, consumed, f"resumed from step {step:,} of {manager.folder}"
+  state, resumed = trainer.fresh(), "fresh"
+  if trainer.config.init:
+    params, records = partial.initialize(state.params, trainer.config.init, lambda path: load_params(path)[0], resize)
+    state = state.replace(params=params)
+    if state.ema is not None:
+      state = state.replace(ema=jax.tree.map(lambda e, p: p.astype(e.dtype), state.ema, _trained(trainer, state)))
+    resumed = "; ".join(f"{len(r['leaves'])} leaves of {r['source']} (hash {r['hash'][:12]})" for r in records)
+  frozen = trainer.layout.frozen(state.params)
+  if jax.tree.leaves(frozen):
+    manager.save_frozen({"params": frozen})
+  return state, {}, resumed
+
+
+def _trained(trainer: Trainer, state: State) -> Any:
+  return trainer.layout.trained.live(state.params)
+
+
+class _Loop:
+  """The steps of one process's life."""
+
+  def __init__(
+    self,
+    trainer: Trainer,
+    manager: Manager,
+    writer: Multi,
+    progress: Progress,
+    goodput: Goodput,
+    consumed: dict[str, int],
+  ):
+    self.trainer, self.config = trainer, trainer.config
+    self.manager, self.writer, self.progress, self.goodput = manager, writer, progress, goodput
+    self.consumed = {name: consumed.get(name, 0) for name in trainer.streams}
+    self.late = Late()
+    self.due_at: dict[int, Due] = {}
+
+  def run(self, state: State, preempted: Callable[[int], bool]) -> State | None:
+    first, last = int(state.step), self.config.steps
+    self.meter = Meter(self.goodput, last, first)
+    loaders = self.trainer.loaders(self.consumed)
+    try:
+      if first == 0:
+        self._evaluate(state, 0)
+      for step in range(first, last):
+        state = self._step(state, step, loaders)
+        done = step + 1
+        if preempted(done):
+          self._flush()
+          self._save(state, done, force=True)
+          self.progress.say(f"preempted: saved step {done:,}; start the same command again to go on")
+          return None
+        self._evaluate(state, done)
+        if done < last:
+          self._save(state, done)
+      self._flush()
+      self._save(state, last, force=True)
+    finally:
+      for loader in loaders.values():
+        loader.close()
+    return state
+
+  def _step(self, state: State, step: int, loaders: dict[str, Loader]) -> State:
+    due = self.trainer.due(step)
+    streams = dict.fromkeys(part for _, stream in due for part in stream.split("+"))
+    with self.goodput.track("data"):
+      batches = {name: self.trainer.put(next(loaders[name])) for name in streams}
+    for name in streams:
+      self.consumed[name] += 1
+    program = self._program(state, batches, due)
+    with self.goodput.track("step"):
+      with jax.transfer_guard("disallow"):
+        state, metrics = program.run(state, batches)
+      self.due_at[step + 1] = due
+      row = self.late.push(step + 1, metrics)
+    self.meter.tick(step + 1, sum(self.config.streams[name].batch for name in streams), program.flops)
+    self._report(row)
+    return state
+
+  def _program(self, state: State, batches: dict[str, Batch], due: Due) -> Any:
+    programs = self.trainer.step.programs
+    if due not in programs:
+      with self.goodput.track("compile"):
+        before = self.goodput.seconds("compile")
+        self.trainer.step.compile(state, batches, due)
+      names = ", ".join(f"{phase}({stream})" for phase, stream in due)
+      seconds = self.goodput.seconds("compile") - before
+      self.progress.say(f"compiled    program {len(programs)}: {names} in {seconds:.1f} s")
+    return programs[due]
+
+  def _report(self, row: Row | None) -> None:
+    if row is None:
+      return
+    step, values = row
+    due = self.due_at.pop(step)
+    if values.get("streak", 0) >= self.config.max_bad_steps:
+      leaf = self.trainer.step.leaf_names(due)[int(values["first_bad"])]
+      raise NotFinite(
+        f"step {step}: gradients were not finite {int(values['streak'])} steps in a row; first bad leaf {leaf}; "
+        f"the updates were skipped, and the last checkpoint is step {self.manager.latest_step()}"
+      )
+    if values.get("first_bad", -1) >= 0:
+      leaf = self.trainer.step.leaf_names(due)[int(values["first_bad"])]
+      self.progress.say(f"step {step}: the gradient of {leaf} is not finite; the update was skipped")
+    values |= self.meter.report()
+    if step % self.config.log_every == 0 or step in (1, self.config.steps):
+      self.writer.write(step, values | self.goodput.report())
+    self.progress.update(step, values)
+
+  def _evaluate(self, state: State, step: int) -> None:
+    recipe, last = self.trainer.recipe, step == self.config.steps
+    if not any(evaluation.due(step, last) for evaluation in recipe.evals.values()):
+      return
+    self._flush()
+    with self.goodput.track("eval"):
+      ema = None if state.ema is None else self._averaged(state)
+      report = evaluations.run(recipe.evals, recipe.predict, state.params, step, ema=ema, last=last)
+    self.writer.write(step, report)
+    for name, value in report.items():
+      if not name.endswith("/chance"):
+        chance = f" (chance {report[name + '/chance']:.3f})" if name + "/chance" in report else ""
+        self.progress.say(f"step {step:,}  {name} {value:.3f}{chance}")
+
+  def _averaged(self, state: State) -> Any:
+    trained = self.trainer.layout.trained
+    return trained.merge(state.ema, trained.held(state.params))
+
+  def _save(self, state: State, step: int, force: bool = False) -> None:
+    with self.goodput.track("checkpoint"):
+      self.manager.save(step, state, self.consumed, force=force)
+
+  def _flush(self) -> None:
+    with self.goodput.track("step"):
+      row = self.late.flush()
+    self._report(row)

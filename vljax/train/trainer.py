@@ -1,0 +1,137 @@
+"""A recipe on a mesh with its streams: all that a run is made of, but the loop."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vljax import parallel, tree
+from vljax.data import loader, sources, transforms
+from vljax.data.tokenizers import Tokenizer
+from vljax.parallel import arrays
+from vljax.parallel import mesh as meshes
+from vljax.parallel import rules as logical
+from vljax.train import schedules
+from vljax.train import state as states
+from vljax.train.optim import Optimiser, check
+from vljax.train.recipe import Due, Recipe
+from vljax.train.run import Run
+from vljax.train.state import Layout, State
+from vljax.train.step import Step, due_at
+from vljax.types import Batch
+
+
+class Trainer:
+  """Everything checked and laid out before the first step.
+
+  Attributes:
+    mesh, rules: where arrays lie; `use()` enters them.
+    streams: name to stream of examples.
+    layout: names, logical axes and splits of the parameters.
+    optimisers: slot to optimiser.
+    step: the train step.
+    shardings: of the state.
+
+  Raises:
+    ValueError: the mesh does not fit the devices, a batch does not divide it, a stream is asked for that the config
+      lacks, or a regex of config.optim is the first match of nothing.
+  """
+
+  def __init__(self, recipe: Recipe, config: Run, tokenizer: Tokenizer | None = None):
+    self.recipe, self.config = recipe, config
+    self.mesh = meshes.make(config.mesh)
+    self.rules = logical.check(self.mesh, config.rules)
+    for name, stream in config.streams.items():
+      meshes.check_batch(name, stream.batch, self.mesh, stream.micro)
+    _check_streams(recipe, config)
+    self.streams = {
+      name: loader.Stream(
+        sources.open(stream.source),
+        transforms.build(stream.transforms, tokenizer, f"config.streams.{name}.transforms"),
+        seed=config.seed,
+        shuffle=stream.shuffle,
+        cache=stream.cache,
+      )
+      for name, stream in config.streams.items()
+    }
+    self.example = self._example()
+    self.layout = Layout(recipe, self.example)
+    rate = schedules.build(config.schedule, config.steps)
+    trained = tree.flatten(tree.per_layer(self.layout.trained.live(self.layout.params), lambda name: name))
+    check(config.optim, [str(n) for found in trained.values() for n in np.atleast_1d(found)])
+    self.optimisers = {
+      slot: Optimiser(config.optim, rate, cut.live(self.layout.params), config.clip)
+      for slot, cut in self.layout.splits.items()
+    }
+    with self.use():
+      self.shardings = states.shardings(self.abstract(), self.layout, self.mesh, self.rules)
+    shares = {name: stream.share for name, stream in config.streams.items()}
+    self.step = Step(recipe, self.layout, self.optimisers, shares, ema=config.ema, shardings=self.shardings)
+
+  def use(self) -> Any:
+    """Enter mesh and rules."""
+    return parallel.use(self.mesh, self.rules)
+
+  def fresh(self) -> State:
+    """A new state, made sharded."""
+    return jax.jit(self._initialise, out_shardings=self.shardings)(jax.random.key(self.config.seed))
+
+  def abstract(self) -> State:
+    """Shapes and dtypes of the state."""
+    return jax.eval_shape(self._initialise, jax.random.key(self.config.seed))
+
+  def target(self) -> State:
+    """What a checkpoint is restored into: shapes, dtypes and shardings of the state."""
+    return jax.tree.map(
+      lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), self.abstract(), self.shardings
+    )
+
+  def due(self, step: int) -> Due:
+    """The (phase, stream) pairs of a step."""
+    return due_at(self.recipe, step, self.config.combine)
+
+  def loaders(self, consumed: Mapping[str, int]) -> dict[str, loader.Loader]:
+    """The loader of each stream, from the batch after those that were consumed."""
+    index, count = arrays.share(self.mesh, self.rules)
+    return {
+      name: loader.Loader(
+        stream,
+        self.config.streams[name].batch,
+        start=consumed.get(name, 0),
+        process_index=index,
+        process_count=count,
+        workers=self.config.workers,
+        max_broken=self.config.streams[name].max_broken,
+      )
+      for name, stream in self.streams.items()
+    }
+
+  def put(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    """A host batch as global arrays."""
+    return arrays.to_global(batch, self.mesh, self.rules)
+
+  def _initialise(self, rng: Any) -> State:
+    frozen = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.example)
+    ema = self.config.ema is not None
+    return states.initialise(self.recipe, self.layout, self.optimisers, rng, example, ema=ema, frozen_dtype=frozen)
+
+  def _example(self) -> Batch:
+    stream = next(iter(self.streams.values()))
+    row = stream[0]
+    if row.example is None:
+      failure = row.failures[-1]
+      raise ValueError(f"the first examples of the stream are all broken; the last: {failure.key}: {failure.cause}")
+    shapes = {name: np.asarray(value) for name, value in row.example.items()}
+    return {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in shapes.items()}
+
+
+def _check_streams(recipe: Recipe, config: Run) -> None:
+  for phase in recipe.phases:
+    for stream in phase.streams:
+      if stream not in config.streams:
+        raise ValueError(
+          f"phase {phase.name!r} reads the stream {stream!r}; config.streams has {', '.join(sorted(config.streams))}"
+        )
