@@ -6,13 +6,29 @@ from typing import Any
 from vljax import config
 from vljax.data.sources import split as splits
 from vljax.data.sources import uri as uris
+from vljax.data.sources.array_record import ArrayRecord
+from vljax.data.sources.easy_vqa import EasyVqa
+from vljax.data.sources.folder import Folder
+from vljax.data.sources.json_lines import JsonLines
 from vljax.data.sources.openmoji import OpenMoji
 from vljax.data.sources.pairs import Pairs
+from vljax.data.sources.parquet import Parquet
 from vljax.data.sources.source import Part, Source
+from vljax.data.sources.synthetic import Synthetic
+from vljax.data.sources.tfds import Tfds
+from vljax.data.sources.webdataset import WebDataset
 
 KINDS: dict[str, Callable[..., Source]] = {
+  "array_record": ArrayRecord,
+  "easy_vqa": EasyVqa,
+  "folder": Folder,
+  "hf": Parquet,
+  "jsonl": JsonLines,
   "openmoji": OpenMoji,
   "pairs": Pairs,
+  "synthetic": Synthetic,
+  "tfds": Tfds,
+  "webdataset": WebDataset,
 }
 
 HOLDOUT = 0.1

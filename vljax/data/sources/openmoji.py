@@ -3,6 +3,7 @@
 import functools
 import importlib.resources
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class OpenMoji(Source):
   """
 
   group_field = "base"
+  class_field = "group"
   credit = CREDIT
 
   def __init__(self, path: str = "", *, size: int = 64, lang: tuple[str, ...] = ("en",)):
@@ -48,22 +50,21 @@ class OpenMoji(Source):
     self.pictures = pictures if len(kept) == len(names) else pictures[kept]
     self.groups = [emoji_groups.group(name) for name in self.emoji]
     self.classes = tuple(sorted(set(self.groups)))
-    self.caption_fields = ("captions",)
 
   def __len__(self) -> int:
     return len(self.emoji)
 
   def fields(self, index: int) -> dict[str, Any]:
-    name, group = self.emoji[index], self.groups[index]
+    name = self.emoji[index]
     return {
       "key": emoji_groups.hexcode(name),
       "emoji": name,
       "base": emoji_groups.base(name),
-      "group": group,
-      "class": group,
-      "label": self.classes.index(group),
-      "captions": list(self.texts[index]),
+      "group": self.groups[index],
     }
+
+  def captions(self, index: int, fields: Mapping[str, Any]) -> list[str]:
+    return list(self.texts[index])
 
   def image(self, index: int) -> np.ndarray:
     return self.pictures[index]

@@ -36,13 +36,12 @@ class Pairs(Source):
     folder = files.existing(path, "folder")
     self.name = f"pairs:{path}/{table}"
     self.table = Table(folder / table)
-    self.class_field = class_
     pictures = files.existing(folder / images, "tar or folder of images")
     self.store = Folder(pictures) if pictures.is_dir() else Tar(pictures)
     self.caption_fields = find_caption_fields(self.table[0], caption)
     self._match(image, str(pictures))
     if class_:
-      self.classes = tuple(sorted({str(lookup(self.table[int(n)], class_, self.name)) for n in self.rows}))
+      self.class_field, self.classes = class_, self.classes_of(class_)
 
   def _match(self, pattern: str, pictures: str) -> None:
     rows, numbers, absent = [], [], []
@@ -71,9 +70,6 @@ class Pairs(Source):
 
   def fields(self, index: int) -> dict[str, Any]:
     row = self.table[int(self.rows[index])] | {"key": self.keys[index]}
-    if self.classes is not None:
-      name = str(lookup(row, self.class_field, self.name))
-      row |= {"class": name, "label": self.classes.index(name)}
     row.pop("image", None)
     return row
 

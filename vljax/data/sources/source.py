@@ -20,6 +20,7 @@ class Source:
   name: str = ""
   credit: str | None = None
   classes: tuple[str, ...] | None = None
+  class_field: str | None = None
   group_field: str = "key"
   caption_fields: tuple[str, ...] = ()
 
@@ -34,6 +35,16 @@ class Source:
     """The picture of one example; None where the source holds none."""
     raise TypeError(f"{type(self).__name__} has no images")
 
+  def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
+    """The captions of one example, never empty; None where the source has none.
+
+    Raises:
+      ValueError: the example has no caption though its source holds captions.
+    """
+    if not self.caption_fields:
+      return None
+    return texts_of(fields, self.caption_fields, f"{self.name}: {fields['key']!r}")
+
   def row(self, index: int) -> dict[str, Any]:
     """One example without its picture, at the cost of a table row.
 
@@ -41,8 +52,12 @@ class Source:
       ValueError: the example has no caption though its source holds captions.
     """
     fields = self.fields(index)
-    if self.caption_fields:
-      fields["captions"] = captions(fields, self.caption_fields, f"{self.name}: {fields['key']!r}")
+    texts = self.captions(index, fields)
+    if texts is not None:
+      fields["captions"] = texts
+    if self.class_field and self.classes:
+      fields["class"] = str(lookup(fields, self.class_field, self.name))
+      fields["label"] = self.classes.index(fields["class"])
     return fields
 
   def __getitem__(self, index: int) -> dict[str, Any]:
@@ -50,6 +65,10 @@ class Source:
       raise IndexError(f"{self.name} has {len(self)} examples; there is no number {index}")
     row, image = self.row(index), self.image(index)
     return row if image is None else row | {"image": image}
+
+  def classes_of(self, field: str) -> tuple[str, ...]:
+    """The different values of a field as texts, sorted: the names of the classes."""
+    return tuple(sorted(set(map(str, self.values(field)))))
 
   def values(self, field: str) -> list[Any]:
     """The field (dotted for nested ones) of every example.
@@ -95,7 +114,7 @@ def lookup(row: Mapping[str, Any], field: str, where: str) -> Any:
   return value
 
 
-def captions(row: Mapping[str, Any], fields: Sequence[str], where: str) -> list[str]:
+def texts_of(row: Mapping[str, Any], fields: Sequence[str], where: str) -> list[str]:
   """The texts of the named fields (each a str or a list of str), stripped, without the empty ones.
 
   Raises:
@@ -103,7 +122,7 @@ def captions(row: Mapping[str, Any], fields: Sequence[str], where: str) -> list[
   """
   texts: list[str] = []
   for field in fields:
-    value = row
+    value: Any = row
     for part in field.split("."):
       value = value.get(part) if isinstance(value, Mapping) else None
     found = [value] if isinstance(value, str) else value or []
@@ -112,10 +131,19 @@ def captions(row: Mapping[str, Any], fields: Sequence[str], where: str) -> list[
     if not isinstance(found, list | tuple) or not all(isinstance(text, str) for text in found):
       raise ValueError(f"{where}: caption field {field!r} holds {value!r}; legal: a text or a list of texts")
     texts += found
-  texts = [text.strip() for text in texts if text.strip()]
-  if not texts:
-    raise ValueError(f"{where} has no caption: field {', '.join(map(repr, fields))} is absent or empty")
-  return texts
+  return filled(texts, f"{where} has no caption: field {', '.join(map(repr, fields))} is absent or empty")
+
+
+def filled(texts: Sequence[str], message: str) -> list[str]:
+  """The texts stripped, without the empty ones.
+
+  Raises:
+    ValueError: with the message, if nothing is left.
+  """
+  kept = [text.strip() for text in texts if text.strip()]
+  if not kept:
+    raise ValueError(message)
+  return kept
 
 
 def find_caption_fields(row: Mapping[str, Any], chosen: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""`folder:DIR`: pictures in a folder; captions from texts beside them, from subfolders or from file names."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from vljax import config
+from vljax.data.sources import files
+from vljax.data.sources.source import Source, filled
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+CAPTIONS = ("auto", "txt", "class", "name", "none")
+
+
+class Folder(Source):
+  """Every picture below a folder, in the order of the paths; the first subfolder is the class.
+
+  `caption`: "txt" takes the lines of NAME.txt beside NAME.jpg, "class" the subfolder's name, "name" the file's name,
+  both with _ and - read as spaces, "none" none. "auto" is txt where there are such files, else class where there are
+  subfolders, else name.
+  """
+
+  def __init__(self, path: str, *, caption: str = "auto"):
+    """Raises FileNotFoundError without the folder, ValueError if no picture is in it."""
+    self.name = f"folder:{path}"
+    config.choose("caption rule", caption, dict.fromkeys(CAPTIONS))
+    folder = files.existing(path, "folder")
+    self.folder = str(folder)
+    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".txt"))
+    self.texts = {name for name in found if name.endswith(".txt")}
+    self.names = [name for name in found if name not in self.texts]
+    if not self.names:
+      raise ValueError(f"folder {str(path)!r} holds no picture; looked for {', '.join(SUFFIXES)}, also in subfolders")
+    self.classes = tuple(sorted({name.split("/")[0] for name in self.names if "/" in name})) or None
+    if self.classes and all("/" in name for name in self.names):
+      self.class_field = "folder"
+    else:
+      self.classes = None
+    beside = any(text_of(name) in self.texts for name in self.names)
+    automatic = "txt" if beside else "class" if self.classes else "name"
+    self.rule = automatic if caption == "auto" else caption
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def fields(self, index: int) -> dict[str, Any]:
+    name = self.names[index]
+    folder = name.split("/")[0] if self.classes else ""
+    return {"key": name, "folder": folder} if folder else {"key": name}
+
+  def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
+    if self.rule == "none":
+      return None
+    name, where = self.names[index], f"{self.name}: {self.names[index]!r}"
+    if self.rule == "txt":
+      text = text_of(name)
+      lines = (epath.Path(self.folder) / text).read_text().splitlines() if text in self.texts else []
+      return filled(lines, f"{where} has no caption: {text!r} is absent or empty")
+    if self.rule == "class":
+      return filled([words(fields.get("folder", ""))], f"{where} has no caption: it lies in no subfolder")
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    return filled([words(stem)], f"{where} has no caption: its name holds no words")
+
+  def image(self, index: int) -> bytes:
+    return (epath.Path(self.folder) / self.names[index]).read_bytes()
+
+
+def text_of(name: str) -> str:
+  """The text file beside a picture."""
+  return name.rpartition(".")[0] + ".txt"
+
+
+def words(name: str) -> str:
+  """A file's name as words: `red_car-02` becomes "red car"; a trailing number is a counter, not a word."""
+  return re.sub(r"(\b|(?<=\D))\d+$", "", re.sub(r"[_\-\s]+", " ", name)).strip()

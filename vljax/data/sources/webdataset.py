@@ -1,0 +1,91 @@
+"""`webdataset:GLOB`: tar shards whose members KEY.jpg, KEY.txt, KEY.json, KEY.cls make one example."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from vljax.data.sources import globs
+from vljax.data.sources.source import Source, filled, find_caption_fields, texts_of
+from vljax.data.sources.tar import Tar
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp")
+
+
+class WebDataset(Source):
+  """Examples of all shards in their order. The key is a member's path up to the first dot of its file name.
+
+  Captions are the lines of KEY.txt, else (or with `caption=FIELD`) a field of KEY.json, whose other fields are the
+  example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`.
+  """
+
+  def __init__(self, path: str, *, caption: tuple[str, ...] = ()):
+    """Raises FileNotFoundError if no shard fits, ValueError for a damaged shard or when no key has a picture."""
+    self.name = f"webdataset:{path}"
+    self.shards = [Tar(shard) for shard in globs.expand(path)]
+    self.keys: list[str] = []
+    self.members: list[dict[str, int]] = []
+    shard_of: list[int] = []
+    self.missing = 0
+    for number, shard in enumerate(self.shards):
+      groups: dict[str, dict[str, int]] = {}
+      for member, name in enumerate(shard.names):
+        key, suffix = key_of(name)
+        groups.setdefault(key, {})[suffix] = member
+      for key, members in groups.items():
+        if not image_suffix(members):
+          self.missing += 1
+          continue
+        self.keys.append(key)
+        self.members.append(members)
+        shard_of.append(number)
+    if not self.keys:
+      raise ValueError(f"{self.name}: no key of {len(self.shards)} shards has a picture ({', '.join(IMAGES)})")
+    if self.missing:
+      logging.warning("%s: %d keys without a picture are left out", self.name, self.missing)
+    self.shard_of = np.array(shard_of)
+    self.has_text = "txt" in self.members[0] and not caption
+    self.caption_fields = () if self.has_text else find_caption_fields(self.fields(0), caption)
+
+  def __len__(self) -> int:
+    return len(self.keys)
+
+  def fields(self, index: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if "json" in self.members[index]:
+      fields = json.loads(self._read(index, "json"))
+      if not isinstance(fields, dict):
+        raise ValueError(f"{self.name}: {self.keys[index]}.json is no object with fields")
+    if "cls" in self.members[index]:
+      fields["label"] = int(self._read(index, "cls"))
+    return fields | {"key": self.keys[index]}
+
+  def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
+    where = f"{self.name}: {self.keys[index]!r}"
+    if self.has_text:
+      lines = self._read(index, "txt").decode().splitlines() if "txt" in self.members[index] else []
+      return filled(lines, f"{where} has no caption: its .txt is absent or empty")
+    return texts_of(fields, self.caption_fields, where) if self.caption_fields else None
+
+  def image(self, index: int) -> bytes:
+    return self._read(index, image_suffix(self.members[index]))
+
+  def values(self, field: str) -> list[Any]:
+    return list(self.keys) if field == "key" else super().values(field)
+
+  def _read(self, index: int, suffix: str) -> bytes:
+    return self.shards[self.shard_of[index]].read(self.members[index][suffix])
+
+
+def key_of(name: str) -> tuple[str, str]:
+  """`a/b.left.jpg` -> ("a/b", "left.jpg"): key and suffix of a member."""
+  folder, slash, file = name.removeprefix("./").rpartition("/")
+  stem, _, suffix = file.partition(".")
+  return folder + slash + stem, suffix.lower()
+
+
+def image_suffix(members: Mapping[str, int]) -> str:
+  """The suffix of the member that holds the picture, the empty string if there is none."""
+  return next((suffix for suffix in members if suffix.rpartition(".")[2] in IMAGES), "")
