@@ -1,15 +1,13 @@
 """Rows to batches: arrays stacked, every row named by what went wrong with it."""
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from vljax import config
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Broken:
       self.last = failure
       if failure.key not in self.keys:
         self.keys.add(failure.key)
-        log.warning("broken example %s: %s", failure.key, failure.cause)
+        logging.warning("broken example %s: %s", failure.key, failure.cause)
     if self.count > self.limit * max(self.seen, self.minimum):
       raise ValueError(
         f"{self.count} of {self.seen} examples are broken ({len(self.keys)} different ones), more than the share "
