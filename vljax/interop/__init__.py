@@ -1,0 +1,73 @@
+"""Published checkpoints in and out, one file per format; nothing that a file holds is ever run."""
+
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from vljax import config
+from vljax.interop import hugging_face, open_clip, openai, published
+from vljax.interop.imported import Imported
+from vljax.interop.published import list_published
+
+FORMATS: dict[str, Any] = {"hf": hugging_face, "openai": openai, "open_clip": open_clip}
+"""Format to the module with its `load` and `save`."""
+
+__all__ = ["FORMATS", "Imported", "detect", "list_published", "load", "save"]
+
+
+def load(source: epath.PathLike, *, format: str | None = None, activation: str | None = None) -> Imported:
+  """A published dual encoder: a folder or file of one of FORMATS, or a published name (`openai:ViT-B-32`).
+
+  Args:
+    format: a key of FORMATS; None finds out.
+    activation: where the source does not tell, or tells wrongly.
+
+  Raises:
+    FileNotFoundError: there is no such path, or a published file is neither cached nor within reach.
+    ValueError: no known format, or what the format's reader raises.
+  """
+  if published.is_published(source):
+    entry = published.find(str(source))
+    source, format = published.fetch(entry), format or entry.format
+  format = format or detect(source)
+  options = {} if activation is None else {"activation": activation}
+  return config.choose("checkpoint format", format, FORMATS).load(source, **options)
+
+
+def save(path: epath.PathLike, imported: Imported, format: str) -> list[str]:
+  """Write a dual encoder in one of FORMATS; returns what was left out, in sentences.
+
+  Raises:
+    ValueError: an unknown format, or one that cannot hold the model.
+  """
+  write: Callable[..., list[str]] = config.choose("checkpoint format", format, FORMATS).save
+  return write(path, imported)
+
+
+def detect(path: epath.PathLike) -> str:
+  """The format of a folder or file.
+
+  Folders are known by their files' names. A `.pt` without a config beside it counts as OpenAI's, which notes that
+  QuickGELU was taken; other weights without a config, and training checkpoints, count as open_clip's, which refuses
+  them unless the activation is given.
+
+  Raises:
+    FileNotFoundError: there is no such path.
+    ValueError: no known format; says what was found.
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f"{path} does not exist")
+  folder = path if path.is_dir() else path.parent
+  if hugging_face.is_clip(folder) and (path.is_dir() or path.name in hugging_face.WEIGHTS):
+    return "hf"
+  if (folder / open_clip.CONFIG).exists() and (path.is_dir() or path.name in open_clip.WEIGHTS):
+    return "open_clip"
+  if path.is_dir():
+    found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+    raise ValueError(
+      f"{path} is no known checkpoint: it holds neither the config.json of a CLIPModel nor {open_clip.CONFIG}; "
+      f"found {found}"
+    )
+  return "openai" if path.suffix == ".pt" and not openai.is_training_checkpoint(path) else "open_clip"

@@ -1,0 +1,38 @@
+"""Tokenizer files as transformers reads them."""
+
+import gzip
+import json
+
+from etils import epath
+
+from vljax.data import tokenizers
+from vljax.data.tokenizers import clip_bpe
+
+SPECIALS = ("<|startoftext|>", "<|endoftext|>")
+"""What OpenAI and transformers call the two ids that open_clip calls <start_of_text> and <end_of_text>."""
+
+
+def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
+  """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, and a `tokenizer.json` as it is.
+
+  Raises:
+    ValueError: transformers has no class for this kind of tokenizer.
+  """
+  if isinstance(tokenizer, tokenizers.HfJson):
+    (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
+    return
+  if not isinstance(tokenizer, tokenizers.ClipBpe):
+    raise ValueError(f"{folder}: no files for a tokenizer of kind {tokenizer.kind!r}; legal: clip_bpe, hf_json")
+  data = tokenizer.vocabulary
+  text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+  merges = text.decode().split("\n")[1 : clip_bpe.MERGES + 1]
+  chars = clip_bpe.byte_chars()
+  pieces = [*chars, *(f"{c}</w>" for c in chars), *("".join(m.split()) for m in merges), *SPECIALS]
+  start, end = SPECIALS
+  tokens = dict(bos_token=start, eos_token=end, pad_token=end, unk_token=end)
+  config = dict(tokenizer_class="CLIPTokenizer", model_max_length=tokenizer.length, do_lower_case=True, **tokens)
+  write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+  write("vocab.json", {piece: i for i, piece in enumerate(pieces)})
+  write("tokenizer_config.json", config)
+  write("special_tokens_map.json", tokens)
+  (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
