@@ -11,25 +11,36 @@ import pytest
 from vljax.checkpoint import Manager
 
 
+def largest(folder):
+  return max((path for path in (folder / "state").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
 def flip_array(folder):
   """One bit of one stored number: what no file format notices that does not look."""
-  file = max((folder / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
+  file = largest(folder)
   content = bytearray(file.read_bytes())
   content[len(content) // 2] ^= 1
   file.write_bytes(bytes(content))
 
 
 def truncate(folder):
-  file = max((folder / "state" / "d").iterdir(), key=lambda path: path.stat().st_size)
+  file = largest(folder)
   file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def lose_data(folder):
-  max((folder / "state" / "d").iterdir(), key=lambda path: path.stat().st_size).unlink()
+  largest(folder).unlink()
 
 
 def lose_metadata(folder):
   (folder / "state" / "_METADATA").unlink()
+
+
+def flip_structure(folder):
+  file = folder / "state" / "manifest.ocdbt"
+  content = bytearray(file.read_bytes())
+  content[-5] ^= 4
+  file.write_bytes(bytes(content))
 
 
 def lose_index(folder):
@@ -51,9 +62,10 @@ def half_written(folder):
 
 FAULTS = {
   flip_array: "the checksum of params/w is wrong",
-  truncate: "2/state cannot be read",
-  lose_data: "2/state cannot be read",
-  lose_metadata: "2/state cannot be read",
+  truncate: r"2/state/ocdbt.process_0/d/\w+ has \d+ bytes; \d+ were written",
+  lose_data: r"2/state/ocdbt.process_0/d/\w+ is missing",
+  lose_metadata: "2/state/_METADATA is missing",
+  flip_structure: "2/state/manifest.ocdbt is damaged",
   lose_index: "2/index/metadata cannot be read",
   edit_index: "2/index/metadata is damaged",
   half_written: "2/index/metadata cannot be read",

@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from vljax.checkpoint import packing, storage
+from vljax.checkpoint import files, packing, storage
 from vljax.parallel import processes
 
 NAME = "frozen"
@@ -23,7 +23,7 @@ class Frozen:
   @property
   def hash(self) -> str:
     """The SHA-256 of names, shapes, dtypes and checksums."""
-    return storage.digest(self.leaves)
+    return files.digest(self.leaves)
 
 
 def write(folder: epath.Path, tree: Any) -> Frozen:
@@ -39,7 +39,7 @@ def write(folder: epath.Path, tree: Any) -> Frozen:
   if new.folder.exists():
     try:
       old = read(folder)
-    except storage.Damaged as error:
+    except files.Damaged as error:
       logging.warning("writing the frozen leaves again: %s", error)
       processes.first(lambda: new.folder.rename(folder / f"{NAME}.damaged"))
     else:
@@ -52,6 +52,7 @@ def write(folder: epath.Path, tree: Any) -> Frozen:
       return old
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
     writer.save(new.folder, args=storage.args(arrays, new.leaves))
+  processes.first(lambda: files.record(new.folder, storage.ITEMS))
   return new
 
 
@@ -63,5 +64,5 @@ def read(folder: epath.Path, expected: str | None = None) -> Frozen:
   """
   found = Frozen(folder / NAME, storage.read_index(folder / NAME)["leaves"])
   if expected not in (None, found.hash):
-    raise storage.Damaged(f"{found.folder} has the hash {found.hash[:12]}; the step refers to {expected[:12]}")
+    raise files.Damaged(f"{found.folder} has the hash {found.hash[:12]}; the step refers to {expected[:12]}")
   return found

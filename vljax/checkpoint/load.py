@@ -30,7 +30,7 @@ def load_params(
   Args:
     which: `params` are the trained ones, `ema` their moving average (leaves that have none, being frozen, come from
       the trained ones), `auto` the average if the run keeps one.
-    place: (leaf name, abstract array) -> sharding, to load onto a mesh; None loads numpy arrays.
+    place: (parameter name, abstract array) -> sharding, to load onto a mesh; None loads numpy arrays.
 
   Raises:
     FileNotFoundError: `directory` is no workdir with a checkpoint (says what was found instead), or has no such step.
@@ -74,7 +74,7 @@ def _read(folder: epath.Path, which: Which, place: Callable | None) -> dict[str,
   chosen = _choose(index, which, folder)
   flat: dict[str, Any] = {}
   for where, leaves in parts:
-    targets = {name: _target(name, leaves[name], place) for name in chosen if name in leaves}
+    targets = {name: _target(chosen[name], leaves[name], place) for name in chosen if name in leaves}
     flat |= storage.read_arrays(where, targets, leaves)
   return {target: flat[name] for name, target in chosen.items()}
 
@@ -99,7 +99,7 @@ def _target(name: str, entry: dict[str, Any], place: Callable | None) -> Any:
   shape, dtype = tuple(entry["shape"]), jax.numpy.dtype(entry["dtype"])
   if place is None:
     return np.empty(shape, dtype)
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=place(name, jax.ShapeDtypeStruct(shape, dtype)))
+  return packing.placed(name, entry, place(name, jax.ShapeDtypeStruct(shape, dtype)))
 
 
 def _names(folder: epath.Path) -> str:

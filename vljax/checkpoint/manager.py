@@ -13,9 +13,9 @@ from absl import logging
 from etils import epath
 
 from vljax import tree as tree_lib
+from vljax.checkpoint import files, packing, storage
 from vljax.checkpoint import frozen as frozen_lib
 from vljax.checkpoint import metadata as metadata_lib
-from vljax.checkpoint import packing, storage
 from vljax.checkpoint.steps import newest, steps
 from vljax.parallel import processes
 
@@ -59,7 +59,7 @@ class Manager:
     options = ocp.CheckpointManagerOptions(
       preservation_policy=ocp.checkpoint_managers.LatestN(keep),
       cleanup_tmp_directories=True,
-      step_name_format=ocp.path.step.standard_name_format(),
+      async_options=ocp.AsyncOptions(post_finalization_callback=self._record_files),
     )
     self._orbax = ocp.CheckpointManager(self.folder, options=options)
 
@@ -167,6 +167,11 @@ class Manager:
       arrays |= storage.read_arrays(where, packing.targets(state, _arrays(leaves)), leaves)
     self._frozen = held
     return packing.unpack(state, arrays, found), body["data"]
+
+  def _record_files(self) -> None:
+    """List the files of the step being saved, in its temporary folder before that gets its name."""
+    unfinished = list(self.folder.glob(f"{self._started}.orbax-checkpoint-tmp*"))
+    files.record(unfinished[0] if unfinished else self.folder / str(self._started), storage.ITEMS)
 
   def _set_aside(self, which: list[int], why: str) -> None:
     for step in which:

@@ -74,6 +74,20 @@ def targets(tree: Any, names: Iterable[str]) -> dict[str, Any]:
   return {name: _target(name, leaves[name]) for name in names}
 
 
+def placed(name: str, entry: Mapping[str, Any], sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+  """The abstract stored array of an index entry.
+
+  Raises:
+    ValueError: the sharding does not fit its shape.
+  """
+  shape = tuple(entry["shape"])
+  try:
+    sharding.shard_shape(shape)
+  except (ValueError, IndexError) as error:  # the latter for a spec longer than the shape
+    raise ValueError(f"leaf {name!r} of shape {list(shape)} cannot be laid out as {sharding}: {error}") from error
+  return jax.ShapeDtypeStruct(shape, jax.numpy.dtype(entry["dtype"]), sharding=sharding)
+
+
 def unpack(tree: Any, arrays: Mapping[str, Any], index: Index) -> Any:
   """The tree of the structure of `tree` whose leaves are the stored ones."""
 
@@ -96,7 +110,7 @@ def _target(name: str, leaf: Any) -> Any:
   sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   if "key" in entry and isinstance(leaf, jax.Array):
     sharding = jax.random.key_data(leaf).sharding
-  return jax.ShapeDtypeStruct(tuple(entry["shape"]), entry["dtype"], sharding=sharding)
+  return placed(name, entry, sharding)
 
 
 def _key_data(keys: Any) -> tuple[jax.ShapeDtypeStruct, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vljax import config as config_lib
 from vljax import tree as tree_lib
-from vljax.checkpoint import packing, storage
+from vljax.checkpoint import files, packing, storage
 from vljax.parallel import to_host
 
 Resize = Callable[[str, np.ndarray, tuple[int, ...]], Any]
@@ -74,7 +74,7 @@ def transfer(
   put = lambda keys, x: _put(x, by_leaf.get(tree_lib.path(keys)), tree_lib.path(keys))
   leaves = {name: flat[name] for name in taken.values()}
   index = storage.with_sums(leaves, {name: packing.describe(name, leaf) for name, leaf in leaves.items()})
-  return jax.tree.map_with_path(put, target), {"hash": storage.digest(index), "leaves": taken}
+  return jax.tree.map_with_path(put, target), {"hash": files.digest(index), "leaves": taken}
 
 
 def _match(flat: Mapping[str, Any], regex: str, prefix: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import TypeVar
 from absl import logging
 from etils import epath
 
-from vljax.checkpoint.storage import Damaged
+from vljax.checkpoint.files import Damaged
 
 T = TypeVar("T")
 

@@ -2,10 +2,9 @@
 
 FOLDER/state   the arrays (Orbax)
 FOLDER/index   {"digest": sha256 of the rest, "body": {"leaves": index with checksums, ...}}
+FOLDER/files.json  the files of both (checkpoint.files)
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +12,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from vljax import tree as tree_lib
-from vljax.checkpoint import packing
+from vljax.checkpoint import files, packing
 from vljax.checkpoint.checksum import checksums
+from vljax.checkpoint.files import Damaged, seal, unseal
 from vljax.parallel import processes
 
-
-class Damaged(ValueError):
-  """A folder that cannot be read or does not hold what was written; names the file or the leaf."""
+ITEMS = ("state", "index")
 
 
 def with_sums(arrays: Mapping[str, Any], index: packing.Index) -> packing.Index:
@@ -30,27 +28,22 @@ def with_sums(arrays: Mapping[str, Any], index: packing.Index) -> packing.Index:
 
 def args(arrays: Mapping[str, Any], leaves: packing.Index, **body: Any) -> ocp.args.Composite:
   """What Orbax is to write for arrays and their index (with checksums), and more JSON values beside the index."""
-  content = json.loads(json.dumps({**body, "leaves": leaves}))
-  items = {"index": ocp.args.JsonSave({"digest": digest(content), "body": content})}
+  items = {"index": ocp.args.JsonSave(seal({**body, "leaves": leaves}))}
   if arrays:
     items["state"] = ocp.args.StandardSave(tree_lib.unflatten(dict(arrays)))
   return ocp.args.Composite(**items)
-
-
-def digest(value: Any) -> str:
-  """The SHA-256 of a JSON value."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_index(folder: epath.Path) -> dict[str, Any]:
   """The body of a folder's index, read by all processes or by none.
 
   Raises:
-    Damaged: it is missing, no JSON, or not what was written.
+    Damaged: it is missing or not what was written, or so is another file of the folder.
   """
   body, problem = None, None
   try:
-    body = _read_index(folder / "index" / "metadata")
+    body = unseal(folder / "index" / "metadata")
+    files.check(folder)
   except Damaged as error:
     problem = error
   if not processes.agree(problem is None):
@@ -71,7 +64,7 @@ def read_arrays(folder: epath.Path, targets: Mapping[str, Any], leaves: packing.
   try:
     if targets:
       arrays = _read(folder / "state", targets)
-  except Exception as error:  # Orbax and TensorStore raise errors of many types
+  except (OSError, ValueError, KeyError) as error:  # not those that JAX raises when memory runs out
     problem = f"{folder / 'state'} cannot be read: {_first_line(error)}"
   if not processes.agree(problem is None):
     raise Damaged(problem or f"{folder / 'state'} cannot be read by another process; see its log")
@@ -79,17 +72,6 @@ def read_arrays(folder: epath.Path, targets: Mapping[str, Any], leaves: packing.
   if bad := [name for name in targets if found[name] != leaves[name]["sum"]]:
     raise Damaged(f"{folder}: the checksum of {', '.join(bad[:4])}{' and others' if bad[4:] else ''} is wrong")
   return arrays
-
-
-def _read_index(file: epath.Path) -> dict[str, Any]:
-  try:
-    content = json.loads(file.read_text())
-    body, found = content["body"], content["digest"]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise Damaged(f"{file} cannot be read: {_first_line(error)}") from error
-  if digest(body) != found:
-    raise Damaged(f"{file} is damaged: its contents do not have the digest that it names")
-  return body
 
 
 def _read(folder: epath.Path, targets: Mapping[str, Any]) -> dict[str, Any]:
