@@ -91,9 +91,24 @@ def test_initialize_errors(monkeypatch):
 def test_several_processes_are_recognised(monkeypatch):
   called = []
   monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **kwargs: called.append((args, kwargs)))
+  monkeypatch.setattr(jax, "process_count", lambda: 4)
   for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", *mesh_lib._CLUSTERS):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b,c,d")
   assert parallel.initialize()
+  monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+  assert not parallel.initialize()
   assert parallel.initialize("localhost:1", 2, 1)
   assert called == [((), {}), (("localhost:1",), {"num_processes": 2, "process_id": 1})]
+
+
+def test_tpu_hosts_are_recognised(monkeypatch, tmp_path):
+  (tmp_path / "accel0").touch()
+  monkeypatch.setattr(mesh_lib.importlib.util, "find_spec", lambda name: name)
+  monkeypatch.setattr(mesh_lib.epath, "Path", lambda name: tmp_path if name == "/dev" else None)
+  assert mesh_lib._cluster({})
+  assert not mesh_lib._cluster({"JAX_PLATFORMS": "cpu"})
+  assert not mesh_lib._cluster({"TPU_SKIP_MDS_QUERY": "1"})
+  assert not mesh_lib._cluster({"TPU_WORKER_HOSTNAMES": "localhost"})
+  (tmp_path / "accel0").unlink()
+  assert not mesh_lib._cluster({})

@@ -1,12 +1,14 @@
 """The device mesh: its config, how it is made, and how many processes make it up."""
 
 import dataclasses
+import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 from jax.sharding import AxisType
 
 AXES = ("data", "fsdp", "tensor")
@@ -16,6 +18,7 @@ _CLUSTERS = {
   "OMPI_COMM_WORLD_SIZE": int,
   "TPU_PROCESS_ADDRESSES": lambda value: len(value.split(",")),
   "TPU_WORKER_HOSTNAMES": lambda value: len(value.split(",")),
+  "MEGASCALE_NUM_SLICES": int,
 }
 """What a cluster sets in the environment of each of its processes, and how many processes that means."""
 
@@ -104,7 +107,7 @@ def initialize(address: str | None = None, processes: int | None = None, process
   """Join this process to the others of the run; call before any other use of JAX. True if there are several.
 
   Arguments that are None come from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without these,
-  Slurm, Open MPI and TPU pods are recognised by their environment, and JAX finds the rest; a lone process is left be.
+  Slurm, Open MPI and TPU slices are recognised, and JAX finds the rest; a lone process is left be.
 
   Raises:
     ValueError: only some of the three are given, or they contradict each other.
@@ -114,9 +117,10 @@ def initialize(address: str | None = None, processes: int | None = None, process
   values = {name: os.environ.get(name) if value is None else value for name, value in given.items()}
   found = {name: value for name, value in values.items() if value not in (None, "")}
   if not found:
-    if several := _cluster(os.environ):
-      jax.distributed.initialize()
-    return several
+    if not _cluster(os.environ):
+      return False
+    jax.distributed.initialize()
+    return jax.process_count() > 1
   count, index = (_number(name, found.get(name)) for name in names[1:])
   if count == 1:
     return False
@@ -132,8 +136,18 @@ def initialize(address: str | None = None, processes: int | None = None, process
 
 
 def _cluster(environment: Mapping[str, str]) -> bool:
-  """Whether a cluster's environment says that this process is one of several."""
-  return any(name in environment and count(environment[name]) > 1 for name, count in _CLUSTERS.items())
+  """Whether JAX should look for the other processes: a cluster says that there are some, or this is a TPU host."""
+  told = [count(environment[name]) > 1 for name, count in _CLUSTERS.items() if name in environment]
+  return any(told) if told else _on_tpu(environment)
+
+
+def _on_tpu(environment: Mapping[str, str]) -> bool:
+  """Whether this is a TPU host whose metadata server names the other hosts of the slice."""
+  wanted = environment.get("JAX_PLATFORMS", "tpu").startswith("tpu") and "TPU_SKIP_MDS_QUERY" not in environment
+  if not wanted or importlib.util.find_spec("libtpu") is None:
+    return False
+  devices = epath.Path("/dev")
+  return any(devices.glob("accel[0-9]*")) or any(devices.glob("vfio/[0-9]*"))
 
 
 def _number(name: str, value: Any) -> int:
