@@ -43,7 +43,7 @@ class Block(nn.Module):
   def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
     """Runs the block; `masks` go to `ops.attention`, dropout draws from the rng `dropout`."""
     drop = nn.Dropout(self.dropout, deterministic=not train)
-    half = dict(residual_scale=self.residual_scale, dtype=self.dtype)
+    half = {"residual_scale": self.residual_scale, "dtype": self.dtype}
     attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
     x += drop(attend(LayerNorm(dtype=self.dtype, name="norm_1")(x), **masks))
     x += drop(Mlp(self.mlp, self.activation, name="mlp", **half)(LayerNorm(dtype=self.dtype, name="norm_2")(x)))

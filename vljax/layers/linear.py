@@ -15,12 +15,12 @@ class Linear(nn.Module):
   Attributes:
     features: lengths of the output's axes.
     axes: logical names of the kernel's axes; its last len(features) ones name the bias too.
-    init: initializer of the kernel.
+    kernel_init: initializer of the kernel.
   """
 
   features: tuple[int, ...]
   axes: tuple[Axis | None, ...]
-  init: nn.initializers.Initializer
+  kernel_init: nn.initializers.Initializer
   use_bias: bool = True
   dtype: Any = "float32"
 
@@ -28,7 +28,7 @@ class Linear(nn.Module):
   def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
     count = len(self.axes) - len(self.features)
     inputs = x.shape[x.ndim - count :]
-    kernel = self.param("kernel", nn.with_logical_partitioning(self.init, self.axes), (*inputs, *self.features))
+    kernel = self.param("kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), (*inputs, *self.features))
     contracted = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
     y = jax.lax.dot_general(x.astype(self.dtype), kernel.astype(self.dtype), (contracted, ((), ())))
     if self.use_bias:

@@ -96,8 +96,8 @@ class DualEncoder(nn.Module):
 
 
 def _variant(image: str, text: str, dim: int, activation: str = "gelu") -> dict[str, Any]:
-  towers = {name: dict(variant=variant, activation=activation) for name, variant in (("image", image), ("text", text))}
-  return dict(**towers, dim=dim)
+  towers = {"image": image, "text": text}
+  return {**{n: {"variant": v, "activation": activation} for n, v in towers.items()}, "dim": dim}
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

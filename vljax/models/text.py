@@ -96,7 +96,7 @@ class TextTransformer(nn.Module):
 
 
 def _variant(width: int, depth: int, heads: int, vocab: int = 49_408, length: int = 77) -> dict[str, Any]:
-  return dict(vocab=vocab, length=length, width=width, depth=depth, heads=heads)
+  return {"vocab": vocab, "length": length, "width": width, "depth": depth, "heads": heads}
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

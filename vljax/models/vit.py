@@ -103,7 +103,7 @@ class ViT(nn.Module):
 
 
 def _variant(patch: int, width: int, depth: int, heads: int, image_size: int = 224, **more: Any) -> dict[str, Any]:
-  return dict(image_size=image_size, patch=patch, width=width, depth=depth, heads=heads, **more)
+  return {"image_size": image_size, "patch": patch, "width": width, "depth": depth, "heads": heads, **more}
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

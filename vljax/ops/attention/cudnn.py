@@ -34,7 +34,7 @@ def attend(
   scale: float,
 ) -> Float[Array, "b t k d"]:
   """Attends; causal goes to the kernel, other masks as one dense boolean broadcast over heads."""
-  (b, t), s = query.shape[:2], key.shape[1]
+  t, s = query.shape[1], key.shape[1]
   only_causal = masks.kinds <= {"causal"}
   seen = None if only_causal else visible(masks, t, s)
   seen = None if seen is None else jnp.broadcast_to(seen, (seen.shape[0], t, s))
