@@ -36,7 +36,7 @@ extras = {
   "cuda": ["jax[cuda12]>=0.10,<0.13"],
   "tpu": ["jax[tpu]>=0.10,<0.13"],
   "tokamax": ["tokamax>=0.0.12,<0.1"],
-  "docs": ["mkdocs>=1.6,<2"],
+  "docs": ["mkdocs>=1.6,<2", "pygments>=2.17,<3"],
 }
 extras["dev"] = [
   *(requirement for name in ("quickstart", "data", "eval", "demo", "docs") for requirement in extras[name]),

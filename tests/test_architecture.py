@@ -16,7 +16,7 @@ FLOORS = (
   ("objectives", "layers", "data"),
   ("models",),
   ("checkpoint", "interop", "generate"),
-  ("train", "evaluate"),
+  ("evaluate", "train"),
   ("recipes", "tasks"),
   ("hub", "plan", "sweep", "report", "prepare", "convert", "encode"),
 )
@@ -26,7 +26,7 @@ NEVER_AT_MODULE_LEVEL = ("torch", "tensorflow", "torchvision", "transformers", "
 MAY_OPEN = re.compile(r"data/sources/|interop/(?:\w+_)?reader")
 CONFIGS_MAY_IMPORT = {"__future__", "dataclasses", "ml_collections", "configs.common", "configs"}
 LONGEST_FILE = 600
-LONGEST_PROGRAM = 100
+LONGEST_PROGRAM = 120
 # Modules without a test file of their own or of their package, and what tests them instead.
 TESTED_ELSEWHERE: dict[str, str] = {
   "types": "every jaxtyped signature",
