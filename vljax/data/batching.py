@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vljax import config
-
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
@@ -111,8 +109,5 @@ def shard(batch: int, process_index: int, process_count: int) -> int:
   if batch < 1 or process_count < 1 or batch % process_count:
     raise ValueError(f"batch = {batch} does not divide among {process_count} processes; legal: a positive multiple")
   if not 0 <= process_index < process_count:
-    legal = range(process_count)
-    raise ValueError(
-      config.unknown(f"process_index {process_index} of {process_count}", str(process_index), map(str, legal))
-    )
+    raise ValueError(f"process_index = {process_index}; legal: 0 to {process_count - 1}")
   return batch // process_count

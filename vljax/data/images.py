@@ -116,17 +116,17 @@ def resized_crop(
   decode. Without, equal to torchvision's resized_crop on PIL images.
   """
   if gap is not None and decode.is_lazy_jpeg(image):
-    box = _shrink(image, box, math.ceil(gap * size))
-  decode.load(image)
-  return image.crop(box).resize((size, size), INTERPOLATIONS[interpolation])
+    width = image.width
+    _draft(image, box, math.ceil(gap * size))
+    decode.load(image)
+    if image.width != width:
+      scale = 1 / round(width / image.width)
+      part = tuple(min(end, side * scale) for end, side in zip(image.size * 2, box, strict=True))
+      return image.resize((size, size), INTERPOLATIONS[interpolation], part)
+  return decode.load(image).crop(box).resize((size, size), INTERPOLATIONS[interpolation])
 
 
-def _shrink(image: Image.Image, box: Box, need: int) -> Box:
-  """Asks the decoder for the smallest size at which the box has `need` pixels a side; the box at that size."""
-  width, height = image.size
-  left, top, right, bottom = box
-  image.draft("RGB", (math.ceil(width * need / (right - left)), math.ceil(height * need / (bottom - top))))
-  x, y = image.width / width, image.height / height
-  left, top = int(left * x), int(top * y)
-  right, bottom = max(left + 1, round(right * x)), max(top + 1, round(bottom * y))
-  return left, top, min(image.width, right), min(image.height, bottom)
+def _draft(image: Image.Image, box: Box, need: int) -> None:
+  """Asks the decoder for the smallest size at which the box has `need` pixels a side."""
+  wide, high = box[2] - box[0], box[3] - box[1]
+  image.draft("RGB", (math.ceil(image.width * need / wide), math.ceil(image.height * need / high)))

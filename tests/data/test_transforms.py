@@ -1,0 +1,156 @@
+"""Pipelines from tuples: what they do, what they refuse, when they are random."""
+
+import io
+import pickle
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from vljax.data import captions, tokenizers, transforms
+from vljax.data.tokenizers import train_sentencepiece
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+TRAIN = [
+  ("decode",),
+  ("random_resized_crop", 16, (0.5, 1.0)),
+  ("flip_lr",),
+  ("choose_caption", "random"),
+  ("tokenize",),
+  ("keep", "image", "tokens"),
+]
+
+
+def jpeg(pixels=PIXELS) -> bytes:
+  file = io.BytesIO()
+  Image.fromarray(pixels).save(file, "JPEG")
+  return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def spm() -> tokenizers.Tokenizer:
+  return train_sentencepiece(
+    [f"a {a} and a {b}" for a in ("dog", "cat", "cow") for b in ("pen", "cup", "box")], 275, length=8
+  )
+
+
+@pytest.fixture
+def example():
+  return {"key": "k", "image": jpeg(), "captions": ["a dog", "a cat and a cup"], "label": 3}
+
+
+def test_a_training_pipeline(spm, example):
+  run = transforms.build(TRAIN, spm)
+  made = run(example, np.random.default_rng(0))
+  assert sorted(made) == ["image", "tokens"]
+  assert (made["image"].shape, made["image"].dtype) == ((16, 16, 3), np.uint8)
+  assert (made["tokens"].shape, made["tokens"].dtype) == ((8,), np.int32)
+  assert example["captions"] == ["a dog", "a cat and a cup"]
+
+
+def test_pure_in_example_and_generator(spm, example):
+  run = transforms.build(TRAIN, spm)
+  again = pickle.loads(pickle.dumps(run))
+  a, b = run(example, np.random.default_rng(1)), again(example, np.random.default_rng(1))
+  assert all(np.array_equal(a[k], b[k]) for k in a)
+  assert not np.array_equal(a["image"], run(example, np.random.default_rng(2))["image"])
+
+
+def test_steps(example):
+  run = lambda *steps: transforms.build(steps)(example)["image"]
+  assert run(("decode",)).shape == (40, 30, 3)
+  assert run(("decode",), ("resize", 15)).shape == (20, 15, 3)
+  assert run(("decode",), ("resize", 15, "squash")).shape == (15, 15, 3)
+  assert run(("decode",), ("resize", 15), ("center_crop", 15)).shape == (15, 15, 3)
+  assert run(("decode",), ("pad_square", (1, 2, 3))).shape == (40, 40, 3)
+  assert np.array_equal(run(("preprocess", 15)), run(("decode",), ("resize", 15), ("center_crop", 15)))
+  flipped = transforms.build([("decode",), ("flip_lr", 1.0)])(example, np.random.default_rng(0))["image"]
+  assert np.array_equal(flipped, run(("decode",))[:, ::-1])
+
+
+def test_a_list_of_texts_becomes_rows(spm, example):
+  made = transforms.build([("tokenize", "captions", "texts")], spm)(example)
+  assert made["texts"].shape == (2, 8)
+
+
+def test_arguments_by_name_and_config_dicts(spm):
+  config = ml_collections.ConfigDict({"transforms": [("resize", 8, {"interpolation": "bilinear"})]})
+  assert transforms.build(config.transforms).steps == transforms.build([("resize", 8, "shortest", "bilinear")]).steps
+
+
+def test_random_steps_need_a_generator(spm, example):
+  run = transforms.build(TRAIN, spm)
+  with pytest.raises(
+    ValueError, match=r"\['random_resized_crop', 'flip_lr', 'choose_caption'\] draw at random: pass rng"
+  ):
+    run(example)
+  assert not transforms.build([("decode",), ("choose_caption", "first")]).random
+
+
+def test_split_before_the_first_random_step(spm, example):
+  steps = [("decode",), ("resize", 20), *TRAIN[1:]]
+  fixed, rest = transforms.build(steps, spm).split()
+  assert [name for name, _ in fixed.steps] == ["decode", "resize"]
+  whole = transforms.build(steps, spm)(example, np.random.default_rng(0))
+  parts = rest(fixed(example), np.random.default_rng(0))
+  assert all(np.array_equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.mark.parametrize(
+  ("step", "message"),
+  [
+    (("random_resize_crop", 8), "unknown transform 'random_resize_crop'; did you mean 'random_resized_crop'"),
+    (
+      ("resize",),
+      r"transforms\[0\] = \('resize',\): missing a required argument: 'size'; its signature: resize\(size: int",
+    ),
+    (("flip_lr", 0.5, 1), r"too many positional arguments; its signature: flip_lr\(p: float = 0.5\)"),
+    (("resize", 8, {"mod": "squash"}), r"unexpected keyword argument 'mod'; its signature: resize\("),
+    (("resize", 8, "squish"), "unknown value transforms.*mode = 'squish'; did you mean 'squash'"),
+    (("resize", "8"), "size = '8' is of type str; legal: int"),
+    (("resize", 0), "size = 0; legal: 1 or more"),
+    (("random_resized_crop", 0), "size = 0; legal: 1 or more"),
+    (("random_resized_crop", 8, (0.5, 2.0)), r"scale = \(0.5, 2.0\); legal: two shares"),
+    (("random_resized_crop", 8, (0.5, 1.0), (2.0, 1.0)), r"ratio = \(2.0, 1.0\); legal"),
+    (("random_resized_crop", 8, {"gap": 0.5}), "gap = 0.5; legal: at least 1, or None"),
+    (("flip_lr", 1.5), "p = 1.5; legal: 0 to 1"),
+    (("keep",), r"keep\(\): legal: one or more names"),
+    (("keep", 3), r"legal: one or more names"),
+    ("decode", r'transforms\[0\] = \'decode\'; legal: a tuple of a name and its arguments, such as \("resize", 224\)'),
+    (("tokenize",), "'tokenize' needs a tokenizer, and none was given"),
+  ],
+)
+def test_wrong_tuples(step, message):
+  with pytest.raises(ValueError, match=message):
+    transforms.build([step])
+
+
+def test_failures_name_the_step(spm, example):
+  run = transforms.build(TRAIN, spm)
+  rng = np.random.default_rng(0)
+  with pytest.raises(ValueError, match="transform 'random_resized_crop': the JPEG image of 30 x 40 cannot be read"):
+    run(example | {"image": example["image"][:-200]}, rng)
+  with pytest.raises(ValueError, match=r"transform 'choose_caption': captions = \[\] holds no text"):
+    run(example | {"captions": []}, rng)
+  with pytest.raises(
+    ValueError, match="transform 'choose_caption': unknown field 'captions' of an example; did you mean 'caption'"
+  ):
+    run({"image": example["image"], "caption": "x"}, rng)
+  with pytest.raises(ValueError, match="transform 'decode': .* not an image"):
+    run(example | {"image": b"nothing"}, rng)
+
+
+def test_caption_rules():
+  texts = ["two", "", "three words here", "  ", "a"]
+  assert captions.choose(texts, "first") == "two"
+  assert captions.choose(texts, "longest") == "three words here"
+  assert captions.choose(texts, "shortest") == "a"
+  assert captions.choose(texts, "join") == "two three words here a"
+  assert captions.choose("alone", "first") == "alone"
+  drawn = {captions.choose(texts, "random", np.random.default_rng(i)) for i in range(40)}
+  assert drawn == {"two", "three words here", "a"}
+  with pytest.raises(ValueError, match="unknown caption rule 'fist'; did you mean 'first'"):
+    captions.choose(texts, "fist")
+  with pytest.raises(ValueError, match=r"captions = \[None, ' '\] holds no text"):
+    captions.choose([None, " "], "first")
