@@ -19,9 +19,11 @@ T = TypeVar("T")
 def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
   """The config of `path.py` or `path.py:argument`, with `a.b=value` overrides applied and keys locked.
 
+  An override may set any key, also one that the file leaves at its default: `parse` knows which keys are legal.
+
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file has no `get_config`, or an override names an unknown key or a value of another type.
+    ValueError: the file has no `get_config`, or an override is not of the form key=value.
   """
   file, _, argument = spec.partition(":")
   path = epath.Path(file).resolve()
@@ -113,19 +115,15 @@ def _override(config: ml_collections.ConfigDict, item: str) -> None:
     raise ValueError(f"override {item!r} is not of the form config.key=value")
   node = config
   *parents, last = key.split(".")
-  for i, part in enumerate([*parents, last]):
-    legal = list(node) if isinstance(node, ml_collections.ConfigDict) else []
-    if part not in legal:
-      raise ValueError(unknown(f"key 'config.{'.'.join(key.split('.')[: i + 1])}'", part, legal))
-    if part is not last or i < len(parents):
-      node = node[part]
-  value = _literal(text)
-  try:
-    with node.unlocked():
-      node[last] = value
-  except TypeError as error:
-    found = type(node[last]).__name__
-    raise ValueError(f"config.{key}={text}: {value!r} is not of the key's type, {found}") from error
+  for i, part in enumerate(parents):
+    if node.get(part) is None:
+      with node.unlocked():
+        node[part] = ml_collections.ConfigDict()
+    node = node[part]
+    if not isinstance(node, ml_collections.ConfigDict):
+      raise ValueError(f"override {item!r}: config.{'.'.join(parents[: i + 1])} = {node!r} has no keys")
+  with node.unlocked(), node.ignore_type():
+    node[last] = _literal(text)
 
 
 def _literal(text: str) -> Any:

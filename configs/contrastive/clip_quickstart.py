@@ -20,10 +20,11 @@ def get_config(arg=""):
   variant, size = ("test", 16) if a.smoke else ("small", a.size)
   length, vocab = 32, 300 if a.smoke else 4000
   source = f"synthetic:pairs?n=64&size={size}" if a.smoke else f"openmoji:?size=64&lang={a.lang}"
+  names = source if a.smoke else "openmoji:?size=64&lang=en,de,fr,es,it,pt"
 
   c.image = dict(variant=variant, image_size=size)
   c.text = dict(variant=variant, vocab=vocab, length=length, pool="eos", eos_id=1)
-  c.tokenizer = dict(kind="sentencepiece", length=length, learn=f"{source}&split=train", size=vocab)
+  c.tokenizer = dict(kind="sentencepiece", length=length, learn=f"{names}&split=train", size=vocab)
   c.preprocess = dict(normalize="inception")
 
   c.streams = dict(

@@ -26,12 +26,12 @@ class Preprocess:
   Attributes:
     normalize: the name of mean and std (vljax.data.mean_std), or ((mean), (std)) of values in [0, 1].
     interpolation: of the resize at evaluation.
-    resize: `shortest` side to the size then centre crop, or `squash` both sides.
+    resize: the `shortest` side to the size then centre crop, the `longest` then padding, or `squash` both sides.
   """
 
   normalize: Literal["clip", "inception", "imagenet", "none"] | tuple[tuple[float, ...], tuple[float, ...]] = "clip"
-  interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-  resize: Literal["shortest", "squash"] = "shortest"
+  interpolation: transforms.Interpolation = "bicubic"
+  resize: transforms.ResizeMode = "shortest"
 
   @property
   def constants(self) -> tuple[Any, Any]:
@@ -59,6 +59,21 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+  """The page that a run ends with.
+
+  Attributes:
+    source: of held-out pictures and their names.
+    queries: texts, for each of which the nearest pictures are shown.
+    title: at its top.
+  """
+
+  source: str
+  queries: tuple[str, ...] = ()
+  title: str = "CLIP"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Run):
   """The keys of a `clip` config, besides those of every run.
 
@@ -78,6 +93,7 @@ class Config(Run):
   preprocess: Preprocess = Preprocess()
   tokenizer: vocabulary.Vocabulary = vocabulary.Vocabulary()
   evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+  report: Report | None = None
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:

@@ -1,0 +1,26 @@
+"""Train a recipe.
+
+  python launch/train.py --config=configs/contrastive/clip_quickstart.py --workdir=runs/quickstart
+  python launch/train.py --config=configs/contrastive/clip_quickstart.py:steps=1000 --workdir=runs/longer --config.seed=1
+
+The same command again goes on where the last one stopped.
+"""
+
+import argparse
+import sys
+
+from vljax import config, experiment, program
+
+
+def main(argv: list[str]) -> int:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--config", required=True, help="a config file, with its arguments after a colon")
+  parser.add_argument("--workdir", required=True, help="where checkpoints, metrics and the report go")
+  args, overrides = parser.parse_known_args(argv)
+  if experiment.train(config.load(args.config, overrides), args.workdir):
+    print(experiment.next_steps(args.workdir))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(program.run(main))

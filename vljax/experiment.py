@@ -1,0 +1,81 @@
+"""From a config to a trained workdir with its report: what launch/train.py does."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from etils import epath
+
+from vljax import config as config_lib
+from vljax import hub, recipes, report
+from vljax.checkpoint import Metadata
+from vljax.checkpoint import metadata as metadata_lib
+from vljax.data import sources, vocabulary
+from vljax.parallel import mesh as meshes
+from vljax.recipes import clip
+from vljax.train import loop
+
+
+def train(raw: Any, workdir: epath.PathLike) -> bool:
+  """Train the config's recipe in `workdir`, or go on with what is there; True when the last step is done.
+
+  Raises:
+    ValueError: a config that cannot run, or a workdir that means something else.
+    FileNotFoundError: data that are not there.
+  """
+  workdir = epath.Path(workdir).expanduser()
+  parsed = recipes.parse(raw)
+  meshes.initialize()
+  tokenizer = vocabulary.prepare(parsed.tokenizer, workdir, write=jax.process_index() == 0)
+  recipe = recipes.build(parsed, tokenizer)
+  metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
+  for line in changes(workdir, metadata):
+    print(line, file=sys.stderr)
+  state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata)
+  if state is None:
+    return False
+  if jax.process_index() == 0 and parsed.report is not None:
+    for path in write_report(parsed, workdir):
+      print(f"report      {path}")
+  return True
+
+
+def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:
+  """What the config says otherwise than when the workdir was begun."""
+  if (workdir / metadata_lib.FILE).exists():
+    before, now = metadata_lib.read(workdir).config, metadata.to_json()["config"]
+    for key, (old, new) in config_lib.diff(before, now).items():
+      yield f"changed     config.{key}: {old!r} -> {new!r}"
+
+
+def write_report(parsed: clip.Config, workdir: epath.PathLike) -> tuple[epath.Path, ...]:
+  """The page of a finished run: curves, held-out pictures with their nearest names, typed queries."""
+  bundle = hub.load(workdir)
+  source = sources.open(parsed.report.source)
+  page = report.build(
+    parsed.report.title,
+    shlex.join(["python", *sys.argv]),
+    encode_image=bundle.encode_image,
+    encode_text=bundle.encode_text,
+    examples=[source[i] for i in range(len(source))],
+    queries=parsed.report.queries,
+    metrics=workdir,
+    credit=source.credit or "",
+  )
+  return tuple(report.write(page, workdir))
+
+
+def next_steps(workdir: epath.PathLike) -> str:
+  """The three commands that a user wants after a run."""
+  load = f"import vljax; print(vljax.hub.load({json.dumps(str(workdir))}).encode_text('a red heart').shape)"
+  return f"""
+Next:
+  open it in a notebook    WORKDIR={workdir} jupyter lab notebooks/clip_zero_shot.ipynb
+                           or: python -c {shlex.quote(load)}
+  train on your pictures   python launch/train.py --config=configs/contrastive/clip_folder.py:dir=PICTURES --workdir=runs/mine
+                           (a picture's caption is the text file beside it, else its file name)
+  use a GPU or a TPU       pip install -e '.[cuda]' (or '.[tpu]'), then the same commands; the mesh takes all devices
+"""

@@ -1,0 +1,181 @@
+"""One call from a name or a folder to a model that takes pictures and words."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from vljax import config as config_lib
+from vljax import interop, recipes
+from vljax.checkpoint import metadata as metadata_lib
+from vljax.checkpoint.load import Which, load_params
+from vljax.data import images as pictures
+from vljax.data import tokenizers, vocabulary
+from vljax.evaluate import features, zeroshot
+from vljax.models import dual_encoder
+from vljax.recipes import clip
+from vljax.types import Array, Float, Params, UInt8
+
+Picture = Image.Image | np.ndarray | bytes | epath.PathLike
+TEMPLATES = ("a photo of a {}.",)
+
+
+def load(source: epath.PathLike, *, step: int | None = None, which: Which = "auto", **options: Any) -> "Bundle":
+  """Open a model: a vljax workdir, a published checkpoint's file or folder, or a published name.
+
+  Opens Hugging Face CLIPModel folders, OpenAI's `.pt` (plain or TorchScript), open_clip's weights with their config,
+  and names such as `openai:ViT-B-32` or `hf:openai/clip-vit-base-patch32` (`list_models` knows more).
+
+  Args:
+    step: of a workdir; None takes the newest good one.
+    which: the weights of a workdir: `params`, their moving average `ema`, or the average if there is one.
+    options: see `interop.load`: format, activation.
+
+  Raises:
+    FileNotFoundError: nothing there, or a published file is neither cached nor within reach.
+    ValueError: damaged, of no known format, or of unclear meaning; says what was found.
+  """
+  if isinstance(source, str) and interop.published.is_published(source):
+    return from_imported(interop.load(source, **options))
+  path = epath.Path(source)
+  if path.is_dir() and ((path / metadata_lib.FILE).exists() or (path / "checkpoints").exists()):
+    return _from_workdir(path, step, which)
+  return from_imported(interop.load(path, **options))
+
+
+def list_models() -> list[str]:
+  """The published names that `load` takes."""
+  return interop.list_published()
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+  """A dual encoder, its weights, and all that is needed to use them rightly.
+
+  Attributes:
+    model: the Linen module.
+    params: its parameters.
+    config: keyword arguments of `models.dual_encoder.build_from`, or the run's config.
+    tokenizer: of its texts; None if the checkpoint tells none.
+    rules: how pictures are resized and normalized.
+    notes: what the checkpoint did not say and was taken as usual.
+  """
+
+  model: dual_encoder.DualEncoder
+  params: Params
+  config: dict[str, Any]
+  tokenizer: tokenizers.Tokenizer | None
+  rules: clip.Preprocess
+  notes: tuple[str, ...] = ()
+
+  def __post_init__(self):
+    object.__setattr__(self, "predict", clip.Towers(self.model, self.rules).predict())
+
+  @property
+  def size(self) -> int:
+    """Pixels per side of what the image tower sees."""
+    return self.model.image.image_size
+
+  def preprocess(self, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture as the tower sees it, before the normalization that `encode_image` does on the device.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, or it is no picture; names it.
+    """
+    if isinstance(picture, str | epath.Path) or hasattr(picture, "__fspath__"):
+      path = epath.Path(picture)
+      if not path.exists():
+        raise FileNotFoundError(f"there is no picture {path}")
+      try:
+        return self._resized(path.read_bytes())
+      except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return self._resized(picture)
+
+  def encode_image(self, images: Picture | Sequence[Picture], batch: int = 64) -> Float[np.ndarray, "n d"]:
+    """Unit vectors of pictures: PIL images, uint8 arrays [h w c], encoded bytes or paths; one alone is a list of one."""
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+      images = list(images)
+    if not isinstance(images, list | tuple):
+      images = [images]
+    call = lambda part: self.predict["encode_image"](self.params, np.stack([self.preprocess(x) for x in part]))
+    return features.encode(call, images, min(batch, len(images)))
+
+  def encode_text(self, texts: str | Sequence[str], batch: int = 256) -> Float[np.ndarray, "n d"]:
+    """Unit vectors of texts; one alone is a list of one.
+
+    Raises:
+      ValueError: the checkpoint brought no tokenizer.
+    """
+    if self.tokenizer is None:
+      raise ValueError(f"this checkpoint brings no tokenizer ({'; '.join(self.notes)}); use predict['encode_text']")
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    call = lambda part: self.predict["encode_text"](self.params, self.tokenizer(part))
+    return features.encode(call, texts, min(batch, len(texts)))
+
+  def zero_shot(
+    self,
+    images: Picture | Sequence[Picture],
+    class_names: Sequence[str],
+    templates: Sequence[str] = TEMPLATES,
+  ) -> Float[np.ndarray, "n c"]:
+    """Probability of each class for each picture: softmax of scale * cosine (CLIP, arXiv 2103.00020, section 3.1)."""
+    weights = zeroshot.classifier(self.encode_text, class_names, templates)
+    logits = self.scale * (self.encode_image(images) @ weights)
+    return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+  @property
+  def scale(self) -> float:
+    """What cosines are multiplied by in a softmax."""
+    return float(self.predict["scale"](self.params))
+
+  def export(self, tower: str, path: epath.PathLike, platforms: Sequence[str] | None = None) -> None:
+    """Write one encoder with its weights as one file for serving; `call_exported` runs it without this package's models.
+
+    Args:
+      tower: `image` (uint8 [b size size 3] -> [b d]) or `text` (int32 ids [b t] -> [b d]); the batch stays free.
+      platforms: such as ("cpu", "cuda", "tpu"); None means this one.
+    """
+    size, length = self.size, self.model.text.length
+    shapes = {"image": (f"b, {size}, {size}, 3", jnp.uint8), "text": (f"b, {length}", jnp.int32)}
+    shape, dtype = config_lib.choose("tower", tower, shapes)
+    function = self.predict[f"encode_{tower}"]
+    spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), dtype)
+    exported = jax.export.export(jax.jit(lambda x: function(self.params, x)), platforms=platforms)(spec)
+    epath.Path(path).write_bytes(exported.serialize())
+
+  def _resized(self, picture: Any) -> UInt8[np.ndarray, "h w 3"]:
+    return pictures.preprocess(picture, self.size, self.rules.resize, self.rules.interpolation)
+
+
+def call_exported(path: epath.PathLike, x: Any) -> Array:
+  """The features of a batch by an encoder that `Bundle.export` wrote."""
+  return jax.export.deserialize(bytearray(epath.Path(path).read_bytes())).call(x)
+
+
+def from_imported(found: interop.Imported) -> Bundle:
+  """The bundle of a published checkpoint."""
+  mean, std = found.preprocess["mean"], found.preprocess["std"]
+  rules = clip.Preprocess(
+    normalize=(tuple(mean), tuple(std)),
+    interpolation=found.preprocess["interpolation"],
+    resize=found.preprocess["resize_mode"],
+  )
+  tokenizer = tokenizers.build(**found.tokenizer) if found.tokenizer else None
+  params = jax.tree.map(jnp.asarray, found.params)
+  return Bundle(found.model(), params, found.config, tokenizer, rules, tuple(found.notes))
+
+
+def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle:
+  params, metadata = load_params(path, step, which)
+  parsed = recipes.parse(metadata.config)
+  tokenizer = tokenizers.load(path / vocabulary.FOLDER)
+  stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
+  metadata_lib.check(metadata, stored, str(path))
+  recipe = recipes.build(parsed, None)
+  return Bundle(recipe.model, jax.tree.map(jnp.asarray, params), metadata.config, tokenizer, parsed.preprocess)
