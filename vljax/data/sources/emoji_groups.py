@@ -79,6 +79,13 @@ SAME = {
   (PERSON, 0x1F430, PERSON): (0x1F46F,),  # people with bunny ears
   (PERSON, 0x1FAEF, PERSON): (0x1F93C,),  # people wrestling
   (0x1FAF1, 0x1FAF2): (0x1F91D,),  # handshake of two skin tones
+  (0x1F1ED, 0x1F1F2): (0x1F1E6, 0x1F1FA),  # flags drawn alike: Heard & McDonald Islands, Australia
+  (0x1F1E8, 0x1F1F5): (0x1F1EB, 0x1F1F7),  # Clipperton Island, France
+  (0x1F1F2, 0x1F1EB): (0x1F1EB, 0x1F1F7),  # St. Martin, France
+  (0x1F1EA, 0x1F1E6): (0x1F1EA, 0x1F1F8),  # Ceuta & Melilla, Spain
+  (0x1F1F2, 0x1F1E8): (0x1F1EE, 0x1F1E9),  # Monaco, Indonesia
+  (0x1F1F8, 0x1F1EF): (0x1F1F3, 0x1F1F4),  # Svalbard & Jan Mayen, Norway
+  (0x1F1F9, 0x1F1E9): (0x1F1F7, 0x1F1F4),  # Chad, Romania
 }
 
 
@@ -92,7 +99,8 @@ def base(emoji: str) -> str:
 
   Left out: skin tones, variation selectors, gender signs, hair and the direction of walking. Man and woman become
   person, boy and girl child, old man and old woman older person, prince and princess person with crown; the ways to
-  write a couple, a kiss, a handshake or people holding hands become one; every family becomes the family.
+  write a couple, a kiss, a handshake or people holding hands become one; every family becomes the family; flags that
+  are drawn alike become one.
   """
   codes = [ord(c) for c in emoji]
   kept = (NEUTRAL.get(c, c) for c in codes if c not in TONES and c not in DROPPED and c not in (JOINER, VARIATION))

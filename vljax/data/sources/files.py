@@ -26,6 +26,10 @@ class RandomFile:
     self.path = state["path"]
     self._reset()
 
+  def __del__(self):
+    if getattr(self, "_file", None) is not None:
+      self._file.close()
+
   def read(self, offset: int, size: int) -> bytes:
     """`size` bytes from `offset`.
 
@@ -42,7 +46,7 @@ class RandomFile:
       else:
         data = os.pread(self._file.fileno(), size, offset)
     if len(data) < size:
-      raise ValueError(f"{self.path} ends at byte {offset + len(data)}; {size} bytes at {offset} were expected")
+      raise ValueError(f"{self.path} ends before byte {offset + size}; {size} bytes at {offset} were expected")
     return data
 
 
@@ -65,6 +69,15 @@ def stamp(path: epath.Path) -> tuple[int, int]:
     return remote.length, int(remote.mtime)
   local = os.stat(path)  # epath's stat fails for a file whose owner has no name, usual in containers
   return local.st_size, local.st_mtime_ns
+
+
+def below(folder: epath.Path, suffixes: tuple[str, ...]) -> list[str]:
+  """The paths, relative to the folder and sorted, of all files in it and its subfolders with one of the suffixes."""
+  found = []
+  for place, _, names in folder.walk():
+    inner = str(place)[len(str(folder)) :].strip("/")
+    found += [f"{inner}/{name}" if inner else name for name in names if name.lower().endswith(suffixes)]
+  return sorted(found)
 
 
 def cache_folder() -> epath.Path:

@@ -28,7 +28,7 @@ class Folder(Source):
     config.choose("caption rule", caption, dict.fromkeys(CAPTIONS))
     folder = files.existing(path, "folder")
     self.folder = str(folder)
-    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix.lower() in (*SUFFIXES, ".txt"))
+    found = files.below(folder, (*SUFFIXES, ".txt"))
     self.texts = {name for name in found if name.endswith(".txt")}
     self.names = [name for name in found if name not in self.texts]
     if not self.names:

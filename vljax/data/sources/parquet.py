@@ -182,7 +182,7 @@ def table_files(path: str) -> list[epath.Path]:
   folder = epath.Path(path).expanduser()
   if not folder.is_dir():
     return globs.expand(path)
-  found = sorted(p for suffix in ("parquet", "arrow") for p in folder.rglob(f"*.{suffix}"))
+  found = [folder / name for name in files.below(folder, (".parquet", ".arrow"))]
   if not found:
     raise FileNotFoundError(f"folder {path!r} holds no .parquet and no .arrow file, nor do its subfolders")
   return found

@@ -13,6 +13,8 @@ from etils import epath
 from vljax.data.sources import files
 
 BLOCK = 512
+COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+"""How gzip, bzip2, xz and zstandard files begin."""
 
 
 class Tar:
@@ -107,34 +109,37 @@ def scan(path: epath.Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     ValueError: it is compressed, not a tar, or ends early; the offset and the number of readable members are named.
   """
   names: list[str] = []
-  offsets: list[int] = []
-  sizes: list[int] = []
+  places: list[tuple[int, int]] = []
   with path.open("rb") as file:
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
-    head = file.read(6)
-    if head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head == b"\xfd7zXZ\0" or head[:4] == b"\x28\xb5\x2f\xfd":
+    if file.read(6).startswith(COMPRESSED):
       raise ValueError(f"tar {str(path)!r} is compressed; random access needs a plain tar: decompress it first")
     file.seek(0)
-    end = 0
+    end, problem = 0, ""
     try:
       with tarfile.open(fileobj=file, mode="r:") as tar:
         while (member := tar.next()) is not None:
-          following = member.offset_data + -(-member.size // BLOCK) * BLOCK
-          if member.isfile() and member.offset_data + member.size > length:
+          size = member.size if member.isfile() else 0
+          if member.offset_data + size > length:
             raise tarfile.ReadError("unexpected end of data")
-          end = following if member.isfile() else member.offset_data
+          end = member.offset_data + -(-size // BLOCK) * BLOCK
           if member.isfile():
             names.append(member.name)
-            offsets.append(member.offset_data)
-            sizes.append(member.size)
+            places.append((member.offset_data, size))
           tar.members.clear()
     except (tarfile.TarError, EOFError) as error:
-      if not names:
-        raise ValueError(f"{str(path)!r} is not a tar, or its first member is cut off ({error})") from error
-      message = f"tar {str(path)!r} is cut off or damaged at byte {end} of {length}: {len(names)} members are readable"
-      raise ValueError(f"{message}, the next one is not ({error})") from error
-    file.seek(min(end, length))
-    if len(file.read(BLOCK)) < BLOCK and names:
-      logging.warning("tar %s has no end mark after its %d members; it may have been cut off", path, len(names))
-  return names, np.array(offsets, np.int64), np.array(sizes, np.int64)
+      problem = str(error)
+    file.seek(end)
+    mark = file.read(BLOCK)
+  if mark.strip(b"\0") or 0 < len(mark) < BLOCK:
+    problem = problem or "no header and no end mark"
+  if problem and not names:
+    raise ValueError(f"{str(path)!r} is not a tar, or its first member is cut off ({problem})")
+  if problem:
+    message = f"tar {str(path)!r} is cut off or damaged at byte {end} of {length}: {len(names)} members are readable"
+    raise ValueError(f"{message}, the next one is not ({problem})")
+  if not mark:
+    logging.warning("tar %s has no end mark after its %d members; it may have been cut off", path, len(names))
+  offsets, sizes = np.array(places, np.int64).reshape(-1, 2).T
+  return names, offsets, sizes

@@ -48,7 +48,7 @@ class Tfds(Source):
         f"tfds:{path}: part {part!r} cannot be read; legal: {', '.join(builder.info.splits)}"
       ) from error
     self.has_image = image in features
-    self.classes = tuple(getattr(features[label] if label in features else None, "names", None) or ()) or None
+    self.classes = tuple(getattr(dict(features).get(label), "names", None) or ()) or None
     self.credit = builder.info.citation or None
     self.caption_fields = find_caption_fields(features, caption)
 
