@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from vljax.checkpoint import Manager, Metadata
+from vljax.checkpoint import Manager, Metadata, files, metadata
 
 
 def test_any_mesh(tmp_path, make_state, equal, abstract):
@@ -142,20 +142,23 @@ def test_options(tmp_path):
 
 def test_a_failed_save_is_reported(tmp_path, monkeypatch):
   state = {"w": jnp.ones(3)}
-  manager = Manager(tmp_path)
-  manager.save(1, state)
-  manager.wait()
 
   def fail(*_):
     raise OSError("No space left on device")
 
-  monkeypatch.setattr(manager._orbax._checkpoint_deleter, "delete_steps", fail)
-  assert manager.save(2, state)
-  with pytest.raises(RuntimeError, match="saving step 2 to .*checkpoints failed: No space left on device"):
-    manager.save(3, state)
-  monkeypatch.undo()
-  assert manager.save(4, state)
-  manager.close()
+  with Manager(tmp_path) as manager:
+    assert manager.save(1, state)
+    manager.wait()
+    with monkeypatch.context() as patch:
+      patch.setattr(files, "record", fail)
+      assert manager.save(2, state)
+      with pytest.raises(RuntimeError, match="saving step 2 to .*checkpoints failed: No space left on device"):
+        manager.save(3, state)
+    assert manager.latest_step() == 1
+    assert manager.restore(state)[2] == 1
+    assert manager.save(2, state)
+  with Manager(tmp_path) as manager:
+    assert manager.restore(state)[2] == 2
 
 
 def test_meaning(tmp_path):
@@ -166,3 +169,5 @@ def test_meaning(tmp_path):
   message = "means something else than this run: image.activation is 'quick_gelu', expected 'gelu'"
   with pytest.raises(ValueError, match=re.escape(message) + "$"):
     Manager(tmp_path, metadata=exact)
+  Manager(tmp_path).close()
+  assert metadata.read(tmp_path).config == {"steps": 4}

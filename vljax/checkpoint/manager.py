@@ -32,7 +32,7 @@ class Manager:
     directory: the workdir.
     keep: how many of the newest steps stay.
     every: `save` without force writes at steps that this divides.
-    metadata: what the run means; must mean the same as what the workdir already holds.
+    metadata: what the run means, the same as what the workdir already holds; None takes what it holds.
 
   Raises:
     ValueError: `keep` or `every` is not positive, or the workdir's metadata mean something else.
@@ -52,10 +52,9 @@ class Manager:
     self.workdir = epath.Path(directory).resolve()
     self.folder = self.workdir / FOLDER
     self.every = every
-    self._metadata = metadata or metadata_lib.Metadata()
+    self._metadata = self._agree_on(metadata)
     self._frozen: frozen_lib.Frozen | None = None
     self._started: int | None = None
-    self._write_metadata()
     options = ocp.CheckpointManagerOptions(
       preservation_policy=ocp.checkpoint_managers.LatestN(keep),
       cleanup_tmp_directories=True,
@@ -181,10 +180,15 @@ class Manager:
       logging.warning("%s: set step %s aside as .%s", self.folder, ", ".join(map(str, which)), why)
       self._orbax.reload()
 
-  def _write_metadata(self) -> None:
+  def _agree_on(self, metadata: metadata_lib.Metadata | None) -> metadata_lib.Metadata:
+    """The run's metadata, checked against the workdir's and written there."""
     if (self.workdir / metadata_lib.FILE).exists():
-      metadata_lib.check(metadata_lib.read(self.workdir), self._metadata, str(self.workdir))
-    processes.first(lambda: metadata_lib.write(self.workdir, self._metadata))
+      found = metadata_lib.read(self.workdir)
+      metadata_lib.check(found, metadata or found, str(self.workdir))
+      metadata = metadata or found
+    chosen = metadata or metadata_lib.Metadata()
+    processes.first(lambda: metadata_lib.write(self.workdir, chosen))
+    return chosen
 
 
 def _move(source: epath.Path, target: epath.Path) -> None:

@@ -83,9 +83,10 @@ def spec(names: tuple[str | None, ...], rules: Mapping[str, MeshAxes]) -> Partit
   used: set[str] = set()
   entries: list[MeshAxes] = []
   for name in names:
-    if name is not None and name not in rules:
+    if name is not None and name not in DEFAULT:
       raise ValueError(config.unknown(f"logical axis {str(name)!r}", str(name), DEFAULT))
-    free = tuple(a for a in _axes(rules[name] if name else None) if a not in used)
+    target = rules.get(name, DEFAULT[name]) if name else None
+    free = tuple(a for a in _axes(target) if a not in used)
     used.update(free)
     entries.append(free[0] if len(free) == 1 else free or None)
   return PartitionSpec(*entries)
