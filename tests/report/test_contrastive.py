@@ -1,9 +1,11 @@
 """What a contrastive run's report finds: names, answers, numbers."""
 
+import io
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vljax import report
 from vljax.report import contrastive
@@ -32,6 +34,18 @@ def test_a_run_without_metrics_has_pictures_only(examples, encoders):
   assert len(page.pictures) == 9
 
 
+def test_encoded_pictures_are_decoded_and_shown_small(encoders):
+  file = io.BytesIO()
+  Image.new("RGB", (640, 320), "red").save(file, format="PNG")
+  seen = []
+  encode_image = lambda batch: seen.append(batch[0].shape) or np.ones((len(batch), 8))
+  options = {**encoders, "encode_image": encode_image}
+  page = report.build("t", "c", examples=[{"image": file.getvalue(), "captions": ["x"]}], **options)
+  assert seen == [(320, 640, 3)]
+  assert page.pictures[0].image.shape == (80, 160, 3)
+  assert page.pictures[0].image.dtype == np.uint8
+
+
 def test_scores_of_two_evaluations_keep_their_names():
   rows = [{"step": 1, "a/x/R@1": 0.5, "a/x/R@1/chance": 0.1, "b/x/R@1": 0.25, "b/x/R@1/chance": 0.1, "c": None}]
   assert [score.name for score in contrastive.scores(rows)] == ["a x R@1", "b x R@1"]
@@ -41,7 +55,7 @@ def test_bad_examples_are_named(encoders):
   build = lambda **example: report.build("t", "c", examples=[example], **encoders)
   with pytest.raises(ValueError, match=r"example 0 of the report needs an image and captions; it has \['image'\]"):
     build(image=np.zeros((2, 2, 3), np.uint8))
-  with pytest.raises(ValueError, match=r"uint8 \[h w 1 or 3\]; found float64 \(2, 2, 3\)"):
-    build(image=np.zeros((2, 2, 3)), captions=["x"])
+  with pytest.raises(ValueError, match="0 bytes"):
+    build(image=b"", captions=["x"])
   with pytest.raises(ValueError, match="nothing to encode"):
     report.build("t", "c", examples=[], **encoders)

@@ -1,5 +1,6 @@
 """A contrastive run's report from its encoders, its held-out examples and its metrics file."""
 
+import functools
 import os
 import platform
 import re
@@ -10,12 +11,14 @@ import jax
 import numpy as np
 from etils import epath
 
+from vljax.data import decode
 from vljax.evaluate import features, knn
 from vljax.report.content import Curve, Picture, Query, Report, Score
 from vljax.train import writers
-from vljax.types import Array, Float
+from vljax.types import Array, Float, UInt8
 
 CHANCE = "/chance"
+THUMBNAIL = 160
 
 
 def build(
@@ -42,7 +45,8 @@ def build(
 
   Args:
     encode_image, encode_text: exactly `batch` items -> unit vectors.
-    examples: held out; each with `image`, uint8 [h w c], and `captions`, its right names.
+    examples: held out; each with `image` (encoded bytes, uint8 [h w c], or a PIL image) and `captions`, its right
+      names. A source serves as it is: an example is read when it is needed and not kept.
     queries: typed texts, for each of which the nearest of all examples' pictures are shown.
     metrics: the run's metrics.jsonl or its directory; None leaves table and curves empty.
     seconds: how long the run took; None takes `time/elapsed` from the metrics.
@@ -51,18 +55,21 @@ def build(
     ValueError: no example, or one without image or captions.
     FileNotFoundError: there is no such metrics file.
   """
-  for i, example in enumerate(examples):
-    if "image" not in example or not example.get("captions"):
-      raise ValueError(f"example {i} of the report needs an image and captions; it has {sorted(example)}")
   rows = [] if metrics is None else writers.read(metrics)
-  images = [_rgb(example["image"]) for example in examples]
-  image_z = features.encode(encode_image, images, batch)
-  names = list(dict.fromkeys(name for example in examples for name in example["captions"]))
+  captions: dict[int, list[str]] = {}
+
+  def encode_examples(indices: list[int]) -> Float[Array, "n d"]:
+    read = [_example(examples, i) for i in indices]
+    captions.update({i: list(example["captions"]) for i, example in zip(indices, read, strict=True)})
+    return encode_image([decode.to_array(decode.open_rgb(example["image"])) for example in read])
+
+  image_z = features.encode(encode_examples, range(len(examples)), batch)
+  names = list(dict.fromkeys(name for i in range(len(examples)) for name in captions[i]))
   name_z = features.encode(encode_text, names, batch)
-  chosen = np.sort(np.random.default_rng(seed).permutation(len(images))[:shown])
+  chosen = [int(i) for i in np.sort(np.random.default_rng(seed).permutation(len(examples))[:shown])]
   _, near = knn.neighbors(image_z[chosen], name_z, min(nearest, len(names)))
   pictures = tuple(
-    Picture(images[i], tuple(names[j] for j in row), tuple(examples[i]["captions"]))
+    Picture(_thumbnail(examples, i), tuple(names[j] for j in row), tuple(captions[i]))
     for i, row in zip(chosen, near, strict=True)
   )
   elapsed = [row["time/elapsed"] for row in rows if row.get("time/elapsed") is not None]
@@ -75,9 +82,9 @@ def build(
     loss=_loss(rows),
     curves=_evaluations(rows),
     pictures=pictures,
-    picture_note=f"{len(pictures)} of {len(images):,} held-out pictures, drawn at random among {len(names):,} names",
-    queries=_answers(queries, images, image_z, encode_text, per_query, batch),
-    query_note=f"the nearest of {len(images):,} held-out pictures",
+    picture_note=f"{len(pictures)} of {len(examples):,} held-out pictures, drawn at random among {len(names):,} names",
+    queries=_answers(queries, examples, image_z, encode_text, per_query, batch),
+    query_note=f"the nearest of {len(examples):,} held-out pictures",
     credit=credit,
   )
 
@@ -114,12 +121,13 @@ def machine() -> str:
   return f"{accelerators}{cpu}, jax {jax.__version__}, Python {platform.python_version()}"
 
 
-def _answers(queries, images, image_z, encode_text, per_query, batch) -> tuple[Query, ...]:
+def _answers(queries, examples, image_z, encode_text, per_query, batch) -> tuple[Query, ...]:
   if not queries:
     return ()
   text_z = features.encode(encode_text, list(queries), batch)
-  _, near = knn.neighbors(text_z, image_z, min(per_query, len(images)))
-  return tuple(Query(text, tuple(images[i] for i in row)) for text, row in zip(queries, near, strict=True))
+  _, near = knn.neighbors(text_z, image_z, min(per_query, len(examples)))
+  show = functools.lru_cache(lambda i: _thumbnail(examples, i))
+  return tuple(Query(text, tuple(show(int(i)) for i in row)) for text, row in zip(queries, near, strict=True))
 
 
 def _loss(rows: Sequence[Mapping[str, Any]]) -> Curve | None:
@@ -139,8 +147,14 @@ def _curve(title: str, rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
   return Curve(title, *(tuple(side) for side in zip(*points, strict=True))) if points else Curve(title, (), ())
 
 
-def _rgb(image: Any) -> np.ndarray:
-  image = np.asarray(image)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
-    raise ValueError(f"a report's image must be uint8 [h w 1 or 3]; found {image.dtype} {image.shape}")
-  return np.broadcast_to(image, (*image.shape[:2], 3))
+def _example(examples: Sequence[Mapping[str, Any]], index: int) -> Mapping[str, Any]:
+  example = examples[index]
+  if "image" not in example or not example.get("captions"):
+    raise ValueError(f"example {index} of the report needs an image and captions; it has {sorted(example)}")
+  return example
+
+
+def _thumbnail(examples: Sequence[Mapping[str, Any]], index: int) -> UInt8[np.ndarray, "h w 3"]:
+  image = decode.open_rgb(examples[index]["image"]).copy()  # thumbnail works in place
+  image.thumbnail((THUMBNAIL, THUMBNAIL))
+  return decode.to_array(image)

@@ -1,0 +1,68 @@
+"""A dual encoder's evaluations on a source, with predict functions that are lookups."""
+
+import numpy as np
+import pytest
+
+from vljax.evaluate.gallery import Gallery
+
+COLORS = (10, 90, 200)
+
+
+class Solid:
+  """Pictures of one value each, two captions, two classes."""
+
+  name, classes = "solid", ["dark", "light"]
+
+  def __len__(self):
+    return len(COLORS)
+
+  def row(self, index):
+    return {"captions": [f"value {COLORS[index]}", f"a {COLORS[index]} picture"], "label": int(COLORS[index] > 128)}
+
+  def __getitem__(self, index):
+    return self.row(index) | {"image": np.full((2, 2, 3), COLORS[index], np.uint8)}
+
+
+def circle(values):
+  angles = np.asarray(values, float) / 255 * np.pi
+  return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def read(texts):
+  """The number in a text; dark and light where there is none."""
+  named = {"dark": 0, "light": 255}
+  words = [text.strip(".").split() for text in texts]
+  return np.array([next(named.get(w, w) for w in line if w.isdigit() or w in named) for line in words], int)[:, None]
+
+
+@pytest.fixture
+def gallery():
+  return Gallery(Solid(), lambda example, rng: example, read, batch=2)
+
+
+PREDICT = {
+  "encode_image": lambda params, image: circle(image[:, 0, 0, 0]),
+  "encode_text": lambda params, tokens: circle(tokens[:, 0] + params),
+}
+
+
+def test_captions_know_their_picture(gallery):
+  texts, owner = gallery.captions()
+  assert texts[2] == "value 90"
+  np.testing.assert_array_equal(owner, [0, 0, 1, 1, 2, 2])
+
+
+def test_retrieval_reads_the_parameters(gallery):
+  right = gallery.retrieval(PREDICT, 0)
+  assert right["image_to_text/R@1"] == right["text_to_image/R@1"] == 1.0
+  assert gallery.retrieval(PREDICT, 100)["text_to_image/R@1"] < 1.0
+
+
+def test_zero_shot_uses_the_classes_of_the_source(gallery):
+  assert gallery.zeroshot(PREDICT, 0)["top1"] == 1.0
+
+
+def test_a_source_without_classes_is_named(gallery):
+  gallery.source.classes = None
+  with pytest.raises(ValueError, match="zero-shot classification needs classes; solid has none"):
+    gallery.zeroshot(PREDICT, 0)
