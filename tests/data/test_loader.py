@@ -106,18 +106,17 @@ CROPS = transforms.build([("decode",), ("random_resized_crop", 4), ("flip_lr",),
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "processes"), [(1, 1), (2, 1), (3, 2)])
-def test_worker_processes_change_nothing(workers, processes):
+@pytest.mark.parametrize(("workers", "process", "processes"), [(1, 0, 1), (3, 1, 2)])
+def test_worker_processes_change_nothing(workers, process, processes):
   source = pictures(40, broken=[5])
   straight = take(Stream(source, CROPS), 8, 9, threads=0)
   width = 8 // processes
-  for p in range(processes):
-    loader = Loader(Stream(source, CROPS), 8, start=2, workers=workers, process_index=p, process_count=processes)
-    with loader:
-      resumed = list(itertools.islice(loader, 7))
-      expected = [{k: v[p * width : (p + 1) * width] for k, v in b.items()} for b in straight[2:]]
-      assert equal(resumed, expected)
-      assert loader.broken.keys <= {"n5"}
+  expected = [{k: v[process * width : (process + 1) * width] for k, v in b.items()} for b in straight[2:]]
+  with Loader(
+    Stream(source, CROPS), 8, start=2, workers=workers, process_index=process, process_count=processes
+  ) as loader:
+    assert equal(list(itertools.islice(loader, 7)), expected)
+    assert loader.broken.keys <= {"n5"}
 
 
 @pytest.mark.slow
@@ -167,12 +166,9 @@ def test_a_bug_is_not_a_broken_example():
 
 def test_too_many_broken_examples_stop_the_run():
   source = Numbers(100, broken=range(0, 100, 10))
-  with Loader(Stream(source, noisy, shuffle=False), 10) as loader:
-    with pytest.raises(
-      ValueError, match=r"6 of \d\d examples are broken .* max_broken = 0.05; the last one is n\d0: ValueErr"
-    ):
-      list(itertools.islice(loader, 10))
-    assert loader.consumed in (4, 5)
+  message = r"6 of \d\d examples are broken .* max_broken = 0.05; the last one is n\d0: ValueError: it is broken"
+  with Loader(Stream(source, noisy, shuffle=False), 10) as loader, pytest.raises(ValueError, match=message):
+    list(itertools.islice(loader, 10))
 
 
 def test_a_wholly_broken_source_stops_at_once():

@@ -30,8 +30,8 @@ def preprocess(
 
   Bit-equal to torchvision's Resize and CenterCrop on PIL images followed by `convert("RGB")`, as OpenAI's and
   open_clip's evaluation transforms do: the color mode changes last, so a palette image is resized by nearest neighbor
-  and a transparent one with its colors weighted by alpha. Hugging Face converts first; on RGB and gray images both
-  are equal. `longest` is open_clip's (pad with black), `squash` ignores the aspect ratio.
+  and a transparent one with its colors weighted by alpha. Hugging Face's processor converts first, and rounds an odd
+  crop down where torchvision rounds to even: the same pixels otherwise. `longest` is open_clip's (pad with black), `squash` ignores the aspect ratio.
   """
   config.choose("resize mode", mode, dict.fromkeys(RESIZE_MODES))
   image = resize(decode.load(decode.open_any(picture)), size, mode, interpolation)
