@@ -83,6 +83,5 @@ $(VENV)/.extras-%: $(BIN)/python $(SOURCES)
 $(VENV)/.parity: $(VENV)/.dev constraints-parity.txt
 	$(PIP) $(PINS) -c constraints-parity.txt torch
 	$(PIP) --no-deps -r constraints-parity.txt
-	$(BIN)/python -W ignore -c "import torch; l = torch.library.Library('torchvision', 'FRAGMENT'); \
-	l.define('nms(Tensor d, Tensor s, float t) -> Tensor'); import open_clip, timm, transformers"
+	$(BIN)/python -W ignore -c "from benchmarks import rivals; rivals.transformers().CLIPModel; import open_clip, timm"
 	@touch $@
