@@ -163,12 +163,3 @@ def test_foreign_folder(tmp_path):
   (tmp_path / "shapes/1.0.0").mkdir(parents=True)
   with pytest.raises(ValueError, match="exists but was not written by prepare: it has no vljax.json"):
     prepare.prepare("synthetic:pairs?n=5", tmp_path / "shapes")
-
-
-def test_tfds_errors(tmp_path):
-  prepare.prepare("synthetic:pairs?n=5&size=8", tmp_path / "shapes")
-  with pytest.raises(FileNotFoundError, match="tfds:shpes: no data set of that name in data_dir"):
-    sources.open(f"tfds:shpes?data_dir={tmp_path}")
-  with pytest.raises(ValueError, match="part 'trian' cannot be read; legal: train"):
-    sources.open(f"tfds:shapes?data_dir={tmp_path}&part=trian")
-  assert len(sources.open(f"tfds:{tmp_path}/shapes/1.0.0?part=train[:2]")) == 2

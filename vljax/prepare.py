@@ -144,7 +144,7 @@ def _begin(partial: epath.Path, plan: dict[str, Any]) -> None:
 
 def write_shard(source: sources.Source, plan: dict[str, Any], number: int, folder: str) -> int:
   """Writes the rows of one shard, unless it is there; returns how many it holds."""
-  from array_record.python import array_record_data_source, array_record_module
+  from array_record.python import array_record_data_source, array_record_module  # pyright: ignore
 
   path = epath.Path(folder) / shard_name(plan, number)
   if path.exists():

@@ -66,6 +66,19 @@ def test_cut_shard(tmp_path, write_shard):
     sources.open(f"array_record:{tmp_path}")
 
 
+def test_damaged_record(tmp_path, write_shard):
+  rng = np.random.default_rng(0)
+  rows = [example.encode({"image": [rng.bytes(100_000)]}) for _ in range(6)]
+  path = write_shard(tmp_path / "a.array_record", rows)
+  data = bytearray(path.read_bytes())
+  data[350_000:350_100] = bytes(100)
+  path.write_bytes(data)
+  source = sources.open(f"array_record:{tmp_path}")
+  assert source[1]["key"] == "1"
+  with pytest.raises(ValueError, match=r"record 3 is damaged"):
+    source[3]
+
+
 def test_missing_shard_of_a_manifest(tmp_path, pictures, write_shard):
   write_shard(tmp_path / "a.array_record", records(pictures))
   (tmp_path / "vljax.json").write_text(json.dumps({"count": 12}))

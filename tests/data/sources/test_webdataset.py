@@ -45,6 +45,15 @@ def test_missing_caption_and_picture(tmp_path, pictures, write_tar):
   assert str(info.value) == f"webdataset:{tmp_path}/s.tar: 'b' has no caption: its .txt is absent or empty"
 
 
+def test_damaged_fields(tmp_path, pictures, write_tar):
+  members = {"a.png": pictures["photo_0.png"], "a.json": b"[1]", "b.png": pictures["photo_0.png"], "b.cls": b"cat"}
+  write_tar(tmp_path / "s.tar", {"0.png": b"x", **members})
+  source = sources.open(f"webdataset:{tmp_path}/s.tar")
+  for index, part in ((1, r"a.json holds b'\[1\]'; legal: an object"), (2, "b.cls holds b'cat'; legal: a number")):
+    with pytest.raises(ValueError, match=part):
+      source[index]
+
+
 def test_no_picture(tmp_path, write_tar):
   write_tar(tmp_path / "s.tar", {"a.txt": b"text"})
   with pytest.raises(ValueError, match="no key of 1 shards has a picture"):

@@ -14,7 +14,10 @@ MANIFEST = "vljax.json"
 
 
 class ArrayRecord(Source):
-  """Examples of all shards in their order. The path is a pattern, or a folder that holds shards."""
+  """Examples of all shards in their order. The path is a pattern, or a folder that holds shards.
+
+  To split by a field reads every record once; of a large set rather prepare each side by itself.
+  """
 
   def __init__(self, path: str, *, caption: tuple[str, ...] = ()):
     """Raises FileNotFoundError if no shard fits, ValueError for damaged shards or fewer examples than were written."""
@@ -51,7 +54,11 @@ class ArrayRecord(Source):
     return row if texts is None else row | {"captions": texts}
 
   def _decoded(self, index: int) -> dict[str, Any]:
-    return {"key": str(index)} | record.decode(self.records[index], self.types)
+    try:
+      data = self.records[index]
+    except Exception as error:  # the reader raises RuntimeError, IndexError and others for damaged chunks
+      raise ValueError(f"{self.name}: record {index} is damaged ({error})") from error
+    return {"key": str(index)} | record.decode(data, self.types)
 
 
 def reader(shards: list[epath.Path]) -> Any:

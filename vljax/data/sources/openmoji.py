@@ -100,7 +100,9 @@ def drawn(size: int) -> tuple[list[str], np.ndarray]:
     if picture is not None:
       names.append(name)
       pictures.append(picture)
-  return names, np.stack(pictures)
+  stacked = np.stack(pictures)
+  stacked.flags.writeable = False  # all sources of this size share it
+  return names, stacked
 
 
 def draw(font: Any, name: str, size: int) -> np.ndarray | None:

@@ -39,7 +39,7 @@ def encode(row: Mapping[str, Any], types: Mapping[str, str]) -> bytes:
   """One raw example, pictures already encoded, as a serialized tf.train.Example."""
   features: dict[str, Any] = {}
   for name, kind in types.items():
-    value = row.get(name)
+    value: Any = row.get(name)
     if kind == IMAGE:
       features[name] = [value]
     elif kind == TEXT:

@@ -127,7 +127,7 @@ def scan(path: epath.Path) -> tuple[list[str], np.ndarray, np.ndarray]:
           if member.isfile():
             names.append(member.name)
             places.append((member.offset_data, size))
-          tar.members.clear()
+          vars(tar)["members"].clear()  # they would fill the memory
     except (tarfile.TarError, EOFError) as error:
       problem = str(error)
     file.seek(end)

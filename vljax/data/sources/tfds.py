@@ -69,10 +69,16 @@ class Tfds(Source):
     return len(self.records)
 
   def fields(self, index: int) -> dict[str, Any]:
-    return self._plain(index, self.records[index])
+    return self._plain(index, self._record(index))
 
   def image(self, index: int) -> bytes | None:
-    return self.records[index][self.image_field] if self.has_image else None
+    return self._record(index)[self.image_field] if self.has_image else None
+
+  def _record(self, index: int) -> dict[str, Any]:
+    try:
+      return self.records[index]
+    except Exception as error:  # of the reader, of protobuf or of a feature's decoder
+      raise ValueError(f"{self.name}: record {index} is damaged ({error})") from error
 
   def _plain(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
     row = {name: plain(value) for name, value in record.items() if name != self.image_field}

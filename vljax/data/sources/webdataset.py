@@ -55,11 +55,9 @@ class WebDataset(Source):
   def fields(self, index: int) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if "json" in self.members[index]:
-      fields = json.loads(self._read(index, "json"))
-      if not isinstance(fields, dict):
-        raise ValueError(f"{self.name}: {self.keys[index]}.json is no object with fields")
+      fields = self._parsed(index, "json", dict, "an object with fields")
     if "cls" in self.members[index]:
-      fields["label"] = int(self._read(index, "cls"))
+      fields["label"] = self._parsed(index, "cls", int, "a number")
     return fields | {"key": self.keys[index]}
 
   def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
@@ -74,6 +72,16 @@ class WebDataset(Source):
 
   def values(self, field: str) -> list[Any]:
     return list(self.keys) if field == "key" else super().values(field)
+
+  def _parsed(self, index: int, suffix: str, kind: type, legal: str) -> Any:
+    data = self._read(index, suffix)
+    try:
+      value = json.loads(data)
+    except ValueError:
+      value = None
+    if not isinstance(value, kind):
+      raise ValueError(f"{self.name}: {self.keys[index]}.{suffix} holds {data[:40]!r}; legal: {legal}")
+    return value
 
   def _read(self, index: int, suffix: str) -> bytes:
     return self.shards[self.shard_of[index]].read(self.members[index][suffix])
