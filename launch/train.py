@@ -1,7 +1,7 @@
 """Train a recipe.
 
   python launch/train.py --config=configs/contrastive/clip_quickstart.py --workdir=runs/quickstart
-  python launch/train.py --config=configs/contrastive/clip_quickstart.py:steps=1000 --workdir=runs/longer --config.seed=1
+  python launch/train.py --config=configs/contrastive/clip_quickstart.py:steps=1000 --workdir=runs/long --config.seed=1
 
 The same command again goes on where the last one stopped.
 """

@@ -60,7 +60,7 @@ def write_report(parsed: clip.Config, workdir: epath.PathLike) -> tuple[epath.Pa
     shlex.join(["python", *sys.argv]),
     encode_image=bundle.encode_image,
     encode_text=bundle.encode_text,
-    examples=[source[i] for i in range(len(source))],
+    examples=source,
     queries=parsed.report.queries,
     metrics=workdir,
     credit=source.credit or "",
@@ -75,7 +75,8 @@ def next_steps(workdir: epath.PathLike) -> str:
 Next:
   open it in a notebook    WORKDIR={workdir} jupyter lab notebooks/clip_zero_shot.ipynb
                            or: python -c {shlex.quote(load)}
-  train on your pictures   python launch/train.py --config=configs/contrastive/clip_folder.py:dir=PICTURES --workdir=runs/mine
+  train on your pictures   python launch/train.py --workdir=runs/mine \\
+                             --config=configs/contrastive/clip_folder.py:dir=PICTURES
                            (a picture's caption is the text file beside it, else its file name)
-  use a GPU or a TPU       pip install -e '.[cuda]' (or '.[tpu]'), then the same commands; the mesh takes all devices
+  use a GPU or a TPU       pip install -e '.[cuda]' (or '.[tpu]'), then the same; the mesh takes all devices
 """

@@ -17,6 +17,8 @@ from vljax.checkpoint.load import Which, load_params
 from vljax.data import images as pictures
 from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
+from vljax.evaluate import schedule as evaluations
+from vljax.evaluate.gallery import Gallery
 from vljax.models import dual_encoder
 from vljax.recipes import clip
 from vljax.types import Array, Float, Params, UInt8
@@ -98,7 +100,7 @@ class Bundle:
     return self._resized(picture)
 
   def encode_image(self, images: Picture | Sequence[Picture], batch: int = 64) -> Float[np.ndarray, "n d"]:
-    """Unit vectors of pictures: PIL images, uint8 arrays [h w c], encoded bytes or paths; one alone is a list of one."""
+    """Unit vectors of pictures: PIL images, uint8 arrays [h w c], encoded bytes, paths; one alone is a list of one."""
     if isinstance(images, np.ndarray) and images.ndim == 4:
       images = list(images)
     if not isinstance(images, list | tuple):
@@ -134,8 +136,23 @@ class Bundle:
     """What cosines are multiplied by in a softmax."""
     return float(self.predict["scale"](self.params))
 
+  def gallery(self, source: str, batch: int = 64) -> Gallery:
+    """A source as this model's evaluations see it: `bundle.gallery(uri).retrieval(bundle.predict, bundle.params)`."""
+    return clip.gallery(source, self.rules, self.size, self.tokenizer, batch)
+
+  def evaluate(self) -> dict[str, float]:
+    """What the evaluations of the run's own config report.
+
+    Raises:
+      ValueError: not a workdir of ours, or its config has no evaluations.
+    """
+    if not self.config.get("evals"):
+      raise ValueError("this checkpoint brings no evaluations of its own: name a source")
+    recipe = recipes.build(recipes.parse(self.config), self.tokenizer)
+    return evaluations.run(recipe.evals, recipe.predict, self.params, 0, last=True)
+
   def export(self, tower: str, path: epath.PathLike, platforms: Sequence[str] | None = None) -> None:
-    """Write one encoder with its weights as one file for serving; `call_exported` runs it without this package's models.
+    """Write one encoder with its weights as one file for serving, which `call_exported` runs without the model's code.
 
     Args:
       tower: `image` (uint8 [b size size 3] -> [b d]) or `text` (int32 ids [b t] -> [b d]); the batch stays free.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vljax.data import sources, tokenizers
-from vljax.evaluate import features, retrieval, zeroshot
+from vljax.evaluate import features, knn, retrieval, zeroshot
 from vljax.types import Params
 
 Encode = Callable[[Params, Any], Any]
@@ -71,8 +71,25 @@ class Gallery:
       raise ValueError(f"zero-shot classification needs classes; {self.source.name} has none")
     encode = lambda part: self._text(predict, params, part)
     weights = zeroshot.classifier(encode, self.source.classes, templates, self.batch)
-    labels = np.array([self.source.row(i)["label"] for i in range(len(self))])
-    return zeroshot.evaluate(self.encode_images(predict, params), labels, weights)
+    return zeroshot.evaluate(self.encode_images(predict, params), self.labels(), weights)
+
+  def knn(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params, k: int = 20) -> dict[str, float]:
+    """Accuracy when the nearest labelled pictures vote; both sources have the same classes.
+
+    Raises:
+      ValueError: they have not.
+    """
+    if not self.source.classes or self.source.classes != labelled.source.classes:
+      raise ValueError(
+        f"kNN needs the same classes on both sides; {self.source.name} has {self.source.classes}, "
+        f"{labelled.source.name} has {labelled.source.classes}"
+      )
+    known, asked = labelled.encode_images(predict, params), self.encode_images(predict, params)
+    return knn.evaluate(known, labelled.labels(), asked, self.labels(), k)
+
+  def labels(self) -> np.ndarray:
+    """The class of each picture, by number."""
+    return np.array([self.source.row(i)["label"] for i in range(len(self))])
 
   def _text(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> Any:
     return predict["encode_text"](params, self.tokenizer(list(texts)))

@@ -79,16 +79,13 @@ def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) ->
     params, records = partial.initialize(state.params, trainer.config.init, lambda path: load_params(path)[0], resize)
     state = state.replace(params=params)
     if state.ema is not None:
-      state = state.replace(ema=jax.tree.map(lambda e, p: p.astype(e.dtype), state.ema, _trained(trainer, state)))
+      moving = trainer.layout.moving(params)
+      state = state.replace(ema=jax.tree.map(lambda e, p: p.astype(e.dtype), state.ema, moving))
     resumed = "; ".join(f"{len(r['leaves'])} leaves of {r['source']} (hash {r['hash'][:12]})" for r in records)
   frozen = trainer.layout.frozen(state.params)
   if jax.tree.leaves(frozen):
     manager.save_frozen({"params": frozen})
   return state, {}, resumed
-
-
-def _trained(trainer: Trainer, state: State) -> Any:
-  return trainer.layout.trained.live(state.params)
 
 
 class _Loop:
@@ -187,17 +184,12 @@ class _Loop:
       return
     self._flush()
     with self.goodput.track("eval"):
-      ema = None if state.ema is None else self._averaged(state)
-      report = evaluations.run(recipe.evals, recipe.predict, state.params, step, ema=ema, last=last)
+      report = evaluations.run(recipe.evals, recipe.predict, state.params, step, ema=state.averaged, last=last)
     self.writer.write(step, report)
     for name, value in report.items():
       if not name.endswith("/chance"):
         chance = f" (chance {report[name + '/chance']:.3f})" if name + "/chance" in report else ""
         self.progress.say(f"step {step:,}  {name} {value:.3f}{chance}")
-
-  def _averaged(self, state: State) -> Any:
-    trained = self.trainer.layout.trained
-    return trained.merge(state.ema, trained.held(state.params))
 
   def _save(self, state: State, step: int, force: bool = False) -> None:
     with self.goodput.track("checkpoint"):

@@ -27,7 +27,7 @@ class State:
     params: all parameters, the frozen ones in the compute dtype.
     opt: slot name to the optimiser's state for that slot's live leaves.
     extras: batch statistics and the like.
-    ema: the average of the trained leaves, or None.
+    ema: the average of the leaves that move, or None; see `averaged`.
     skipped: steps whose update was not finite.
     streak: the last of these in a row.
   """
@@ -40,6 +40,13 @@ class State:
   ema: Params | None
   skipped: Array
   streak: Array
+
+  @property
+  def averaged(self) -> Params:
+    """The moving average where there is one, the parameters elsewhere."""
+    if self.ema is None:
+      return self.params
+    return jax.tree.map(lambda e, p: p if e is None else e, self.ema, self.params, is_leaf=lambda x: x is None)
 
 
 class Layout:
@@ -66,6 +73,10 @@ class Layout:
     """The leaves of which no phase trains a layer; None for the others."""
     return jax.tree.map(lambda mask, x: None if np.any(mask) else x, self.trained.mask, params)
 
+  def moving(self, params: Params) -> Params:
+    """The leaves of which some phase trains a layer, whole; None for the others."""
+    return jax.tree.map(lambda mask, x: x if np.any(mask) else None, self.trained.mask, params)
+
 
 def initialise(
   recipe: Recipe,
@@ -91,7 +102,7 @@ def initialise(
     params=params,
     opt={slot: optimiser.init(layout.splits[slot].live(params)) for slot, optimiser in optimisers.items()},
     extras=extras,
-    ema=jax.tree.map(lambda x: jnp.array(x, jnp.float32), layout.trained.live(params)) if ema else None,
+    ema=jax.tree.map(lambda x: jnp.array(x, jnp.float32), layout.moving(params)) if ema else None,
     skipped=jnp.zeros((), jnp.int32),
     streak=jnp.zeros((), jnp.int32),
   )

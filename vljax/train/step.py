@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vljax import tree
+from vljax import config, tree
 from vljax.train import ema as averages
 from vljax.train.gradients import gradients
 from vljax.train.metrics import flops
@@ -42,7 +42,21 @@ def due_at(recipe: Recipe, step: int, combine: Combine = "accumulate") -> Due:
 
   `accumulate` adds the gradients of all streams in each step; `round_robin` takes one stream after the other;
   `merge` makes one batch of all streams, written as the pair (phase, "a+b"). (Flamingo, arXiv 2204.14198, table 11.)
+
+  Raises:
+    ValueError: the recipe's rule names an unknown phase or stream, or nothing is due.
   """
+  due = _due(recipe, step, combine)
+  if not due:
+    raise ValueError(f"no phase is due at step {step}")
+  for name, streams in due:
+    for stream in streams.split("+"):
+      if stream not in recipe.phase(name).streams:
+        raise ValueError(config.unknown(f"stream {stream!r} of phase {name!r}", stream, recipe.phase(name).streams))
+  return due
+
+
+def _due(recipe: Recipe, step: int, combine: Combine) -> Due:
   if recipe.due is not None:
     return recipe.due(step)
   due = []
@@ -125,8 +139,8 @@ class Step:
       finite.append(ok)
     if self.ema is not None:
       seen = sum(jax.tree.leaves(batches[s])[0].shape[0] for s in _plain(due))
-      live = self.layout.trained.live(new.params)
-      new = new.replace(ema=averages.update(new.ema, live, self.ema.decay(state.step, seen)))
+      decay = self.ema.decay(state.step, seen)
+      new = new.replace(ema=averages.update(new.ema, self.layout.moving(new.params), decay))
     if self.guard:
       new, report = _guarded(state, new, jnp.concatenate(finite))
       metrics |= report

@@ -1,0 +1,33 @@
+"""Write the features of a folder of pictures, or of any source, by any checkpoint that the hub opens.
+
+python launch/encode.py --model=runs/quickstart --source=folder:PICTURES --to=features
+"""
+
+import argparse
+import json
+import sys
+
+from vljax import encode, hub, program
+from vljax.parallel import mesh
+
+
+def main(argv: list[str]) -> int:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--model", required=True, help="a workdir, a published checkpoint, or a published name")
+  parser.add_argument("--source", required=True, help="kind:path?option=value; a bare path is a folder of pictures")
+  parser.add_argument("--to", required=True, help="the folder that gets the features")
+  parser.add_argument("--shards", type=int, default=1, help="files to cut them into; one is the unit of resuming")
+  parser.add_argument("--format", default="npy", help="npy or array_record")
+  parser.add_argument("--batch", type=int, default=64, help="examples per call")
+  args = parser.parse_args(argv)
+  mesh.initialize()
+  source = args.source if ":" in args.source else f"folder:{args.source}"
+  header = encode.write(
+    hub.load(args.model), source, args.to, shards=args.shards, format=args.format, batch=args.batch
+  )
+  print(json.dumps(header, indent=2))
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(program.run(main))

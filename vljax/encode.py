@@ -1,0 +1,168 @@
+"""Features of a source by a dual encoder, in shards that know what made them; an interrupted run goes on.
+
+TO/header.json                    what made them: hash of the weights, tokenizer, source, width, counts
+TO/image-00000-of-00004.npy       float32 [rows d], one row per picture (or .array_record, a record of d floats each)
+TO/text-00000-of-00004.npy        float32 [rows d], one row per caption of the pictures of that shard
+TO/rows-00000-of-00004.json       keys of the pictures, and for each caption the number of its picture in the shard
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+
+from vljax import config, tree
+from vljax.data import sources
+from vljax.hub import Bundle
+
+HEADER = "header.json"
+Format = Literal["npy", "array_record"]
+
+
+def write(
+  bundle: Bundle,
+  uri: str,
+  to: epath.PathLike,
+  *,
+  shards: int = 1,
+  format: Format = "npy",
+  batch: int = 64,
+) -> dict[str, Any]:
+  """Encode every picture of a source, and its captions if it has them; returns the header.
+
+  Shards that are already there are kept if the header is the same. Several processes share the shards.
+
+  Raises:
+    ValueError: the folder holds features of other weights or of another source (names what differs), or a picture
+      that cannot be read (names it).
+  """
+  config.choose("format", format, dict.fromkeys(("npy", "array_record")))
+  source, to = sources.open(uri), epath.Path(to)
+  if not 1 <= shards <= len(source):
+    raise ValueError(f"shards = {shards}; legal: 1 to {len(source)}, the number of examples of {source.name}")
+  header = {
+    "weights": weights_hash(bundle),
+    "tokenizer": None if bundle.tokenizer is None else bundle.tokenizer.sha256,
+    "source": uri,
+    "examples": len(source),
+    "dim": bundle.model.dim,
+    "dtype": "float32",
+    "format": format,
+    "shards": shards,
+  }
+  _check_header(to, header)
+  bounds = np.linspace(0, len(source), shards + 1).astype(int)
+  for shard in range(jax.process_index(), shards, jax.process_count()):
+    name = f"{shard:05d}-of-{shards:05d}"
+    if (to / f"rows-{name}.json").exists():
+      logging.info("shard %s of %s is there already", name, to)
+      continue
+    _write_shard(bundle, source, range(bounds[shard], bounds[shard + 1]), to, name, format, batch)
+  return header
+
+
+def read(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+  """(header, {"image": [n d], "text": [m d], "owner": [m], "keys": list}) of a finished folder.
+
+  Raises:
+    FileNotFoundError: no header, or a shard is missing; names it.
+  """
+  folder = epath.Path(folder)
+  header = json.loads((folder / HEADER).read_text())
+  parts: dict[str, list] = {"image": [], "text": [], "owner": [], "keys": []}
+  offset = 0
+  for shard in range(header["shards"]):
+    name = f"{shard:05d}-of-{header['shards']:05d}"
+    rows = json.loads((folder / f"rows-{name}.json").read_text())
+    parts["keys"] += rows["keys"]
+    parts["owner"].append(np.array(rows["owner"], np.int64) + offset)
+    offset += len(rows["keys"])
+    for tower in ("image", "text") if rows["owner"] else ("image",):
+      parts[tower].append(_read_array(folder / f"{tower}-{name}.{header['format']}", header["dim"]))
+  joined = {k: np.concatenate(v) if k != "keys" and v else v for k, v in parts.items()}
+  return header, joined
+
+
+def weights_hash(bundle: Bundle) -> str:
+  """The sha256 of all parameters with their names."""
+  digest = hashlib.sha256()
+  for name, leaf in sorted(tree.flatten(bundle.params).items()):
+    digest.update(name.encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
+
+
+def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
+  to.mkdir(parents=True, exist_ok=True)
+  if not (to / HEADER).exists():
+    _atomic(to / HEADER, (json.dumps(header, indent=2) + "\n").encode())
+    return
+  differences = config.diff(json.loads((to / HEADER).read_text()), header)
+  if differences:
+    listed = "; ".join(f"{key} is {old!r}, now {new!r}" for key, (old, new) in differences.items())
+    raise ValueError(f"{to} holds other features: {listed}; encode into another folder")
+
+
+def _write_shard(
+  bundle: Bundle, source: sources.Source, rows: range, to: epath.Path, name: str, format: Format, batch: int
+) -> None:
+  keys, owner, texts = [], [], []
+  for place, i in enumerate(rows):
+    row = source.row(i)
+    keys.append(row["key"])
+    captions = row.get("captions", [])
+    texts += captions
+    owner += [place] * len(captions)
+  image_z = np.concatenate([bundle.encode_image(part, batch) for part in _pictures(source, rows, batch)])
+  _write_array(to / f"image-{name}.{format}", image_z, format)
+  if texts and bundle.tokenizer is not None:
+    _write_array(to / f"text-{name}.{format}", bundle.encode_text(texts), format)
+  else:
+    owner = []
+  _atomic(to / f"rows-{name}.json", json.dumps({"keys": keys, "owner": owner}).encode())
+
+
+def _pictures(source: sources.Source, rows: range, batch: int) -> Iterator[list[np.ndarray]]:
+  for first in range(0, len(rows), batch):
+    yield [source[i]["image"] for i in rows[first : first + batch]]
+
+
+def _write_array(path: epath.Path, array: np.ndarray, format: Format) -> None:
+  temporary = path.with_name(path.name + ".partial")
+  if format == "npy":
+    with temporary.open("wb") as file:
+      np.save(file, array.astype(np.float32))
+  else:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(temporary), "group_size:1")
+    for row in array.astype(np.float32):
+      writer.write(row.tobytes())
+    writer.close()
+  temporary.replace(path)
+
+
+def _read_array(path: epath.Path, dim: int) -> np.ndarray:
+  if not path.exists():
+    raise FileNotFoundError(f"features are incomplete: {path} is missing")
+  if path.suffix == ".npy":
+    with path.open("rb") as file:
+      return np.load(file, allow_pickle=False)
+  from array_record.python.array_record_module import ArrayRecordReader
+
+  reader = ArrayRecordReader(str(path))
+  try:
+    return np.stack([np.frombuffer(record, np.float32) for record in reader.read_all()]).reshape(-1, dim)
+  finally:
+    reader.close()
+
+
+def _atomic(path: epath.Path, data: bytes) -> None:
+  temporary = path.with_name(path.name + ".partial")
+  temporary.write_bytes(data)
+  temporary.replace(path)
