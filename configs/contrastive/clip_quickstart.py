@@ -13,16 +13,18 @@ from configs import common
 
 def get_config(arg=""):
   """Arguments: steps, batch, size (pixels), lang (of the names, such as en or de), smoke."""
-  a = common.parse_arg(arg, steps=700, batch=256, size=32, lang="en", smoke=False)
+  a = common.parse_arg(arg, steps=400, batch=256, size=32, lang="en", smoke=False)
   c = ml_collections.ConfigDict(
     dict(recipe="clip", dim=16 if a.smoke else 128, steps=2 if a.smoke else a.steps, seed=0)
   )
   variant, size = ("test", 16) if a.smoke else ("small", a.size)
-  length, vocab = 32, 300 if a.smoke else 4000
+  length, vocab = 16, 300 if a.smoke else 4000
   source = f"synthetic:pairs?n=64&size={size}" if a.smoke else f"openmoji:?size=64&lang={a.lang}"
   names = source if a.smoke else "openmoji:?size=64&lang=en,de,fr,es,it,pt"
 
   c.image = dict(variant=variant, image_size=size)
+  if not a.smoke:
+    c.image.patch = 8
   c.text = dict(variant=variant, vocab=vocab, length=length, pool="eos", eos_id=1)
   c.tokenizer = dict(kind="sentencepiece", length=length, learn=f"{names}&split=train", size=vocab)
   c.preprocess = dict(normalize="inception")
@@ -46,4 +48,10 @@ def get_config(arg=""):
       kind="zeroshot", source=f"{source}&split=val", every=0, templates=("{}",), batch=8 if a.smoke else 256
     ),
   )
+  if not a.smoke:
+    c.report = dict(
+      title="CLIP on emoji",
+      source=f"{source}&split=val",
+      queries=("a red heart", "animal face", "flag with stars", "person doing sports", "something to eat"),
+    )
   return c
