@@ -38,7 +38,7 @@ def attend(
   (b, t, k, d), (s, g) = query.shape, key.shape[1:3]
   rows = (query * scale).reshape(b, t, g, k // g, d).transpose(0, 2, 3, 1, 4).reshape(b, g, k // g * t, d)
   key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-  if b * k * t * s > BUDGET and s > CHUNK:
+  if s > CHUNK and b * k * t * s > BUDGET:
     x = _chunked(rows, key, value, bias, masks, t)
   else:
     seen = visible(masks, t, s)
