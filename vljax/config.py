@@ -23,13 +23,15 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file has no `get_config`, or an override is not of the form key=value.
+    ValueError: it is no Python file, has no `get_config`, or an override is not of the form key=value.
   """
   file, _, argument = spec.partition(":")
   path = epath.Path(file).resolve()
   if not path.exists():
     raise FileNotFoundError(f"config file {file!r} does not exist (looked for {path})")
   module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+  if module_spec is None:
+    raise ValueError(f"config file {file!r} is no Python file")
   module = importlib.util.module_from_spec(module_spec)
   sys.path.insert(0, str(_root_of(path)))
   try:
@@ -110,6 +112,8 @@ def _root_of(path: epath.Path) -> epath.Path:
 
 
 def _override(config: ml_collections.ConfigDict, item: str) -> None:
+  if item.startswith("--") and not item.startswith("--config."):
+    raise ValueError(f"unknown flag {item!r}; legal: --config.KEY=VALUE")
   key, equals, text = item.removeprefix("--").removeprefix("config.").partition("=")
   if not equals:
     raise ValueError(f"override {item!r} is not of the form config.key=value")

@@ -30,7 +30,8 @@ def gradients(
     batch: the whole batch; with `micro` > 1 it is cut in that many parts, which are run one after the other.
 
   Raises:
-    ValueError: the batch does not divide, a term has no weight, or a Paired phase changes extras in micro-batches.
+    ValueError: the batch does not divide, a term has no weight, a coefficient no term, or a Paired phase changes
+      extras in micro-batches.
   """
   size = jax.tree.leaves(batch)[0].shape[0]
   if size % micro:
@@ -48,6 +49,8 @@ def total(phase: Phase, terms: Terms, weights: Terms) -> Any:
   for name in terms:
     if name not in weights:
       raise ValueError(f"phase {phase.name!r}: its loss gives the term {name!r}; its weights give {sorted(weights)}")
+  if unknown := sorted(set(phase.coefs) - set(terms)):
+    raise ValueError(f"phase {phase.name!r}: coefs name {unknown}; its loss gives {sorted(terms)}")
   return sum(phase.coefs.get(name, 1.0) * value / weights[name] for name, value in terms.items())
 
 

@@ -45,6 +45,14 @@ class Phase:
   every: int = 1
   opt: str | None = None
 
+  def __post_init__(self):
+    if self.every < 1:
+      raise ValueError(f"phase {self.name!r}: every = {self.every}; legal: 1 or more")
+    if not self.streams:
+      raise ValueError(f"phase {self.name!r} reads no stream")
+    if self.loss is None and not isinstance(self, Paired):
+      raise ValueError(f"phase {self.name!r} has no loss")
+
   @property
   def slot(self) -> str:
     return self.opt or self.name
@@ -98,6 +106,8 @@ class Recipe:
   def __post_init__(self):
     trains: dict[str, str] = {}
     names = [phase.name for phase in self.phases]
+    if not names:
+      raise ValueError("a recipe needs one phase at least")
     if len(set(names)) < len(names):
       raise ValueError(f"phase names must differ; found {names}")
     for phase in self.phases:

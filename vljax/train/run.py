@@ -84,3 +84,10 @@ class Run:
   checkpoint: Checkpoints = Checkpoints()
   writers: tuple[str, ...] = ("jsonl", "png")
   init: tuple[tuple[str, str, str], ...] = ()
+
+  def __post_init__(self):
+    for name, least in (("steps", 1), ("log_every", 1), ("max_bad_steps", 1), ("workers", 0)):
+      if getattr(self, name) < least:
+        raise ValueError(f"config.{name} = {getattr(self, name)}; legal: {least} or more")
+    if not self.streams:
+      raise ValueError("config.streams names no stream")

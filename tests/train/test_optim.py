@@ -1,0 +1,165 @@
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vljax import tree
+from vljax.train import optim
+from vljax.train.optim import Group, Optimiser
+
+
+def params(seed=0):
+  rng = np.random.default_rng(seed)
+  make = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  return {"head": {"kernel": make(3, 4), "bias": make(4)}, "blocks": {"kernel": make(3, 4, 4), "bias": make(3, 4)}}
+
+
+def run(groups, live, steps=3, rate=0.1, clip=None):
+  """Parameters after steps of the optimiser, with gradients that depend on the step alone."""
+  optimiser = Optimiser(tuple(groups), lambda step: jnp.float32(rate), live, clip)
+  slots, reports = optimiser.init(live), []
+  for step in range(steps):
+    grads = gradients(live, step)
+    updates, slots, report = optimiser.update(grads, slots, live, jnp.int32(step))
+    live, reports = optax.apply_updates(live, updates), [*reports, report]
+  return live, slots, reports
+
+
+def gradients(live, step):
+  """Equal for a stacked tree and for its layers on their own."""
+  named = {
+    name: np.random.default_rng(abs(hash_of(name)) + step).normal(size=x.shape)
+    for name, x in tree.unstack(live).items()
+  }
+  if not any(name.startswith("layer_") for name in named):
+    named = tree.stack({k: jnp.asarray(v, jnp.float32) for k, v in named.items()})
+    return named
+  return tree.unflatten({k: jnp.asarray(v, jnp.float32) for k, v in named.items()})
+
+
+def hash_of(name):
+  return sum(ord(c) * 31**i for i, c in enumerate(name.replace("layer_", "blocks/"))) % 10_000
+
+
+def close(a, b, atol=1e-6):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
+
+
+def test_adamw_equals_optax_with_masks():
+  live = params()
+  ours, _, reports = run([(".*bias", Group(b2=0.98)), (".*", Group(b2=0.98, wd=0.3))], live)
+  decayed = jax.tree.map_with_path(lambda keys, _: not tree.path(keys).endswith("bias"), live)
+  theirs = optax.adamw(0.1, b2=0.98, weight_decay=0.3, mask=decayed)
+  state, expected = theirs.init(live), live
+  for step in range(3):
+    updates, state = theirs.update(gradients(live, step), state, expected)
+    expected = optax.apply_updates(expected, updates)
+  close(ours, expected)
+  assert float(reports[0]["lr"]) == pytest.approx(0.1)
+  assert float(reports[0]["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradients(live, 0))), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "theirs"),
+  [("lion", optax.lion(0.1, b1=0.9, b2=0.999, weight_decay=0.2)), ("sgd", optax.sgd(0.1, momentum=0.9))],
+)
+def test_other_rules_equal_optax(name, theirs):
+  live = params()
+  ours, _, _ = run([(".*", Group(name=name, wd=0.2 if name == "lion" else 0.0))], live)
+  state, expected = theirs.init(live), live
+  for step in range(3):
+    updates, state = theirs.update(gradients(live, step), state, expected)
+    expected = optax.apply_updates(expected, updates)
+  close(ours, expected)
+
+
+def test_the_first_match_wins():
+  groups = (("head/.*", Group(lr=2.0)), (".*bias", Group(lr=3.0)), (".*", Group()))
+  index = Optimiser(groups, lambda step: 0.1, params()).index
+  assert tree.flatten(index)["head/bias"] == 0
+  np.testing.assert_array_equal(tree.flatten(index)["blocks/bias"], [1, 1, 1])
+  np.testing.assert_array_equal(tree.flatten(index)["blocks/kernel"], [2, 2, 2])
+
+
+def test_layers_of_a_stack_get_their_own_rate_decay_and_clip():
+  """A stacked leaf with vectors over its layers moves as its layers would on their own."""
+  stacked = {"blocks": params()["blocks"], "head": params()["head"]}
+  apart = tree.unflatten({k.replace("blocks/", "layer_"): v for k, v in tree.unstack(stacked).items()})
+  groups = [
+    (".*0/.*", Group(lr=0.1, wd=0.5, clip=0.2)),
+    (".*1/.*", Group(lr=3.0)),
+    (".*2/bias", Group(wd=2.0)),
+    (".*", Group(lr=0.7, clip=1.0)),
+  ]
+  ours, _, _ = run(groups, stacked)
+  expected, _, _ = run(groups, apart)
+  ours = {k.replace("blocks/", "layer_"): v for k, v in tree.unstack(ours).items()}
+  close(ours, tree.flatten(expected))
+
+
+@pytest.mark.parametrize("limit", [0.5, 100.0])
+def test_clipping_of_a_group_is_that_of_numpy(limit):
+  live = params()
+  sgd = dict(name="sgd", b1=0.0)
+  moved, _, _ = run([("blocks/1/.*", Group(clip=limit, **sgd)), (".*", Group(**sgd))], live, steps=1, rate=1.0)
+  grads = tree.unstack(gradients(live, 0))
+  norm = np.sqrt(sum(np.sum(np.square(g)) for name, g in grads.items() if name.startswith("blocks/1/")))
+  for name, before in tree.unstack(live).items():
+    factor = min(1.0, limit / norm) if name.startswith("blocks/1/") else 1.0
+    np.testing.assert_allclose(tree.unstack(moved)[name], before - factor * grads[name], atol=1e-6)
+
+
+def test_clipping_of_all_is_that_of_numpy():
+  live = params()
+  moved, _, reports = run([(".*", Group(name="sgd", b1=0.0))], live, steps=1, rate=1.0, clip=0.5)
+  grads = gradients(live, 0)
+  norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))
+  close(moved, jax.tree.map(lambda p, g: p - g * 0.5 / norm, live, grads))
+  assert float(reports[0]["grad_norm"]) == pytest.approx(norm, rel=1e-6), "the norm is that before clipping"
+
+
+def test_bfloat16_momentum():
+  live = params()
+  moved, slots, _ = run([(".*", Group(mu_dtype="bfloat16"))], live)
+  assert {x.dtype for x in jax.tree.leaves(slots.mu)} == {jnp.dtype(jnp.bfloat16)}
+  assert {x.dtype for x in jax.tree.leaves(slots.nu)} == {jnp.dtype(jnp.float32)}
+  assert {x.dtype for x in jax.tree.leaves(moved)} == {jnp.dtype(jnp.float32)}
+  close(moved, run([(".*", Group())], live)[0], atol=2e-3)
+
+
+def test_leaves_under_different_rules_have_different_slots():
+  live = params()
+  _, slots, _ = run([("head/.*", Group(name="sgd")), (".*", Group())], live)
+  assert tree.count(slots) == tree.count(live) + tree.count(live["blocks"]) + 1, "momentum; mu, nu and a count"
+
+
+def test_layers_of_one_stack_must_share_the_rule():
+  message = "^the layers of 'blocks/bias' fall under different update rules: .*name='adamw'.*name='sgd'"
+  with pytest.raises(ValueError, match=message):
+    Optimiser((("blocks/0/.*", Group(name="sgd")), (".*", Group())), lambda step: 0.1, params())
+
+
+def test_a_leaf_that_no_group_matches():
+  message = "no group of config.optim matches 'head/bias'; its regexes: blocks/.*, head/kernel"
+  with pytest.raises(ValueError, match="^" + re.escape(message)):
+    Optimiser((("blocks/.*", Group()), ("head/kernel", Group())), lambda step: 0.1, params())
+
+
+def test_a_regex_that_is_the_first_match_of_nothing():
+  names = list(tree.unstack(params()))
+  optim.check(((".*bias", Group()), (".*", Group())), names)
+  message = r"^config.optim: the regex '\.\*biass' is the first match of no trained parameter$"
+  with pytest.raises(ValueError, match=message):
+    optim.check(((".*biass", Group()), (".*", Group())), names)
+
+
+def test_table_of_what_gets_what():
+  live = params()
+  optimiser = Optimiser(((".*bias", Group()), (".*", Group(wd=0.2, clip=1.0))), lambda step: 0.1, live)
+  assert optimiser.table(live) == [
+    (".*bias", "adamw lr x1 wd 0", "4 leaves, 16"),
+    (".*", "adamw lr x1 wd 0.2 clip 1", "4 leaves, 60"),
+  ]

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from vljax.train.schedules import Schedule, build
+
+
+def rates(steps, at, **fields):
+  rate = build(Schedule(lr=2.0, **fields), steps)
+  return [float(rate(step)) for step in at]
+
+
+def test_warm_up_reaches_the_peak_at_its_last_step():
+  np.testing.assert_allclose(rates(100, [0, 4, 9, 10, 50], name="constant", warmup=10), [0.2, 1.0, 2.0, 2.0, 2.0])
+
+
+def test_cosine():
+  found = rates(110, [9, 10, 60, 110, 120], name="cosine", warmup=10, final=0.1)
+  np.testing.assert_allclose(found, [2.0, 2.0, 1.1, 0.2, 0.2], rtol=1e-6)
+
+
+def test_warmup_stable_decay():
+  found = rates(100, [0, 1, 50, 80, 90, 100], name="wsd", warmup=2, decay=0.2, final=0.5)
+  np.testing.assert_allclose(found, [1.0, 2.0, 2.0, 2.0, 1.5, 1.0], rtol=1e-6)
+  assert rates(100, [98], name="wsd", decay=0.0) == [2.0]
+
+
+def test_rsqrt():
+  np.testing.assert_allclose(
+    rates(10_000, [0, 100, 400, 1600], name="rsqrt", timescale=100), [2.0, 2.0, 1.0, 0.5], rtol=1e-6
+  )
+
+
+def test_warm_up_longer_than_the_run():
+  with pytest.raises(ValueError, match=r"^config.schedule.warmup = 11 is more than config.steps = 10$"):
+    build(Schedule(warmup=11), 10)
