@@ -113,6 +113,13 @@ def test_partial_decode_is_near_the_whole(need, shape):
   assert np.abs(made - whole).mean() < 6
 
 
+@pytest.mark.parametrize(("gap", "error"), [(1.0, 6), (2.0, 2)])
+def test_gap_is_near_the_exact_crop_of_pixels(gap, error):
+  exact = np.asarray(images.resized_crop(picture(300, 200), (10, 20, 290, 180), 24)).astype(int)
+  made = np.asarray(images.resized_crop(picture(300, 200), (10, 20, 290, 180), 24, gap=gap)).astype(int)
+  assert np.abs(made - exact)[1:-1, 1:-1].mean() < error
+
+
 def test_partial_decode_needs_an_unread_jpeg():
   read = decode.load(decode.open_rgb(jpeg(picture(300, 200))))
   images.resized_crop(read, (0, 0, 300, 200), 8, gap=2.0)

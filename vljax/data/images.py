@@ -31,7 +31,8 @@ def preprocess(
   Bit-equal to torchvision's Resize and CenterCrop on PIL images followed by `convert("RGB")`, as OpenAI's and
   open_clip's evaluation transforms do: the color mode changes last, so a palette image is resized by nearest neighbor
   and a transparent one with its colors weighted by alpha. Hugging Face's processor converts first, and rounds an odd
-  crop down where torchvision rounds to even: the same pixels otherwise. `longest` is open_clip's (pad with black), `squash` ignores the aspect ratio.
+  crop down where torchvision rounds to even; the pixels are the same otherwise. `longest` is open_clip's (pad with
+  black), `squash` ignores the aspect ratio.
   """
   config.choose("resize mode", mode, dict.fromkeys(RESIZE_MODES))
   image = resize(decode.load(decode.open_any(picture)), size, mode, interpolation)
@@ -111,22 +112,21 @@ def resized_crop(
 ) -> Image.Image:
   """The box of an image as [size size].
 
-  With `gap`, a JPEG that was not read yet is decoded at 1/2, 1/4 or 1/8 of its size as long as the crop keeps at
-  least `gap` times `size` pixels a side: several times faster on large photographs, not bit-equal to the whole
-  decode. Without, equal to torchvision's resized_crop on PIL images.
+  Without `gap`, equal to torchvision's resized_crop on PIL images. With it, several times faster on large pictures
+  and not bit-equal: a JPEG that was not read yet is decoded at 1/2, 1/4 or 1/8 of its size, any other picture is
+  averaged in whole blocks, as long as the crop keeps at least `gap` times `size` pixels a side; and the pixels just
+  outside the box count for those at its border.
   """
-  if gap is not None and decode.is_lazy_jpeg(image):
-    width = image.width
-    _draft(image, box, math.ceil(gap * size))
-    decode.load(image)
-    if image.width != width:
-      scale = 1 / round(width / image.width)
-      part = tuple(min(end, side * scale) for end, side in zip(image.size * 2, box, strict=True))
-      return image.resize((size, size), INTERPOLATIONS[interpolation], part)
-  return decode.load(image).crop(box).resize((size, size), INTERPOLATIONS[interpolation])
+  shape, filter = (size, size), INTERPOLATIONS[interpolation]
+  if gap is None:
+    return decode.load(image).crop(box).resize(shape, filter)
+  part = _draft(image, box, math.ceil(gap * size)) if decode.is_lazy_jpeg(image) else box
+  return decode.load(image).resize(shape, filter, part, gap)
 
 
-def _draft(image: Image.Image, box: Box, need: int) -> None:
-  """Asks the decoder for the smallest size at which the box has `need` pixels a side."""
-  wide, high = box[2] - box[0], box[3] - box[1]
-  image.draft("RGB", (math.ceil(image.width * need / wide), math.ceil(image.height * need / high)))
+def _draft(image: Image.Image, box: Box, need: int) -> tuple[float, ...]:
+  """Asks the decoder for the smallest size at which the box has `need` pixels a side; the box at that size."""
+  width, wide, high = image.width, box[2] - box[0], box[3] - box[1]
+  image.draft("RGB", (math.ceil(width * need / wide), math.ceil(image.height * need / high)))
+  scale = 1 / round(width / image.width)
+  return tuple(min(end, side * scale) for end, side in zip(image.size * 2, box, strict=True))

@@ -222,8 +222,7 @@ def _dataset(chunks: _Chunks, batch_fn: Callable, threads: int | None, workers: 
 
   if workers:
     _parse_flags()
-    threads = threads or 1
-    read = grain.ReadOptions(threads, max(threads, prefetch))
+    read = grain.ReadOptions(threads or 0, threads or 0)
     dataset = grain.MapDataset.source(chunks).map(lambda rows: batch_fn([rows])).to_iter_dataset(read)
     return dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=prefetch))
   threads = min(32, os.cpu_count() or 1) if threads is None else threads
