@@ -91,6 +91,8 @@ class Parquet(Source):
       if table is None:
         number, within = self.groups[group]
         table = self.files[number].read(within, columns)
+        if table.num_rows != self.files[number].sizes[within]:
+          raise ValueError(f"{self.files[number].path!r}: row group {within} is damaged: {table.num_rows} rows")
       self._held[group, columns] = table
       while len(self._held) > HELD:
         self._held.popitem(last=False)
@@ -164,8 +166,17 @@ class ArrowFile:
     return {name: value for name, value in vars(self).items() if name != "_batches"}
 
   def read(self, group: int, columns: Sequence[str]) -> Any:
-    """The columns of one record batch."""
-    return self._batches[group].select(list(columns))
+    """The columns of one record batch, validated: offsets that point outside it would crash the process.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    batch = self._batches[group].select(list(columns))
+    try:
+      batch.validate(full=True)
+    except ValueError as error:
+      raise ValueError(f"{self.path!r}: record batch {group} is damaged: {error}") from error
+    return batch
 
 
 def open_table(path: str) -> ParquetFile | ArrowFile:
