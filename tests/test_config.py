@@ -85,7 +85,8 @@ ERRORS = [
   (dict(steps=1, clip="big"), "config.clip = 'big' is of type str; legal: float"),
   (
     dict(steps=1, norm="clipp"),
-    "unknown value config.norm = 'clipp'; did you mean 'clip'? legal: clip, none; or config.norm = 'clipp' is not a list",
+    "unknown value config.norm = 'clipp'; did you mean 'clip'? legal: clip, none; "
+    "or config.norm = 'clipp' is not a list",
   ),
   (dict(steps=1, flag=1), "config.flag = 1 is of type int; legal: bool"),
 ]

@@ -30,18 +30,9 @@ def run(groups, live, steps=3, rate=0.1, clip=None):
 
 def gradients(live, step):
   """Equal for a stacked tree and for its layers on their own."""
-  named = {
-    name: np.random.default_rng(abs(hash_of(name)) + step).normal(size=x.shape)
-    for name, x in tree.unstack(live).items()
-  }
-  if not any(name.startswith("layer_") for name in named):
-    named = tree.stack({k: jnp.asarray(v, jnp.float32) for k, v in named.items()})
-    return named
-  return tree.unflatten({k: jnp.asarray(v, jnp.float32) for k, v in named.items()})
-
-
-def hash_of(name):
-  return sum(ord(c) * 31**i for i, c in enumerate(name.replace("layer_", "blocks/"))) % 10_000
+  seed = lambda name: [step, *name.replace("layer_", "blocks/").encode()]
+  draw = lambda name, x: jnp.asarray(np.random.default_rng(seed(name)).normal(size=x.shape), jnp.float32)
+  return tree.stack({name: draw(name, x) for name, x in tree.unstack(live).items()})
 
 
 def close(a, b, atol=1e-6):
