@@ -8,6 +8,7 @@ tensors is the fourth: each of its storages is a little legacy stream.
 import io
 import mmap
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -57,7 +58,9 @@ def state_dict(path: epath.PathLike) -> dict[str, np.ndarray]:
 def _guard(path: epath.Path, work: Callable[[], Any]) -> Any:
   """The work's result; whatever breaks on a broken file becomes one ValueError that names it."""
   try:
-    return work()
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", DeprecationWarning)  # of pickletools, about escapes in a broken string
+      return work()
   except (ValueError, OverflowError, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
     raise ValueError(f"{path}: {error or type(error).__name__}") from error
   except (EOFError, OSError, MemoryError, LookupError) as error:
