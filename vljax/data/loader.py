@@ -66,13 +66,14 @@ class Stream:
     """Row i, with the broken examples that were passed over."""
     failures = []
     for attempt in range(ATTEMPTS):
-      example, failure = self._read(self.index(i, attempt), np.random.default_rng((self.seed, i, attempt)))
+      example, failure = self.read(self.index(i, attempt), np.random.default_rng((self.seed, i, attempt)))
       if failure is None:
         return Row(example, tuple(failures))
       failures.append(failure)
     return Row(None, tuple(failures))
 
-  def _read(self, index: int, rng: np.random.Generator) -> tuple[dict | None, Failure | None]:
+  def read(self, index: int, rng: np.random.Generator) -> tuple[dict | None, Failure | None]:
+    """Example `index`, transformed, or what went wrong with it."""
     key = f"number {index} of {_name(self.source)}"
     try:
       if self.cache is None or index not in self.cache:
@@ -181,7 +182,7 @@ def eval_batches(
   def row(i: int) -> Row:
     if i >= len(stream):
       return Row(None)
-    example, failure = stream._read(i, np.random.default_rng((seed, i)))
+    example, failure = stream.read(i, np.random.default_rng((seed, i)))
     return Row(example, (failure,) if failure else ())
 
   count = math.ceil(len(stream) / batch)

@@ -34,8 +34,9 @@ class Transform:
     return False
 
   def __post_init__(self):
-    if getattr(self, "size", 1) < 1:
-      raise ValueError(f"size = {self.size}; legal: 1 or more pixels")
+    size = getattr(self, "size", 1)
+    if size < 1:
+      raise ValueError(f"size = {size}; legal: 1 or more pixels")
 
   def __call__(self, example: Example, rng: np.random.Generator | None) -> Example:
     raise TypeError(f"{type(self).__name__} is abstract")

@@ -13,7 +13,7 @@ from vljax.data.tokenizers.clip_bpe import ClipBpe
 from vljax.data.tokenizers.hugging_face import HfJson, WordPiece
 from vljax.data.tokenizers.sentence_piece import SentencePiece, train_sentencepiece
 
-KINDS: dict[str, type[Tokenizer]] = {c.kind: c for c in (ClipBpe, SentencePiece, WordPiece, HfJson)}
+KINDS = {c.kind: c for c in (ClipBpe, SentencePiece, WordPiece, HfJson)}
 
 __all__ = [
   "KINDS", "SPEC", "ClipBpe", "HfJson", "SentencePiece", "Tokenizer", "WordPiece", "build", "load",

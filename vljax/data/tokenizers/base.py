@@ -118,7 +118,8 @@ class Tokenizer(abc.ABC):
     return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
-    self.__dict__.update(state)
+    for name, value in state.items():
+      object.__setattr__(self, name, value)
 
   def _fit(self, text: str) -> list[int]:
     if not isinstance(text, str):
