@@ -19,8 +19,11 @@ def test_deterministic():
 
 def test_fixed_for_all_machines():
   example = sources.open("synthetic:pairs?n=20&size=16&seed=0")[11]
-  assert example["captions"] == ["a small purple square at the bottom of a red picture", "small purple square on red"]
-  assert hashlib.sha256(example["image"].tobytes()).hexdigest()[:16] == "6e4456633bb47423"
+  assert example["captions"] == [
+    "a small purple circle in the middle of a black picture",
+    "small purple circle on black",
+  ]
+  assert hashlib.sha256(example["image"].tobytes()).hexdigest()[:16] == "343abbe31ea38a59"
 
 
 def test_picture_shows_what_the_caption_says():

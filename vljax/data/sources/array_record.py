@@ -39,19 +39,14 @@ class ArrayRecord(Source):
     return len(self.records)
 
   def fields(self, index: int) -> dict[str, Any]:
-    row = self._decoded(index)
-    row.pop("image", None)
-    return row
+    return self.record(index)[0]
 
   def image(self, index: int) -> bytes | None:
-    return self._decoded(index).get("image")
+    return self.record(index)[1]
 
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    if not 0 <= index < len(self):
-      raise IndexError(f"{self.name} has {len(self)} examples; there is no number {index}")
-    row = self._decoded(index)
-    texts = self.captions(index, row)
-    return row if texts is None else row | {"captions": texts}
+  def record(self, index: int) -> tuple[dict[str, Any], bytes | None]:
+    fields = self._decoded(index)
+    return fields, fields.pop("image", None)
 
   def _decoded(self, index: int) -> dict[str, Any]:
     try:

@@ -51,7 +51,13 @@ class Source:
     Raises:
       ValueError: the example has no caption though its source holds captions.
     """
-    fields = self.fields(index)
+    return self._complete(index, self.fields(index))
+
+  def record(self, index: int) -> tuple[dict[str, Any], bytes | np.ndarray | None]:
+    """`fields` and `image` at once, for kinds that read both from one place."""
+    return self.fields(index), self.image(index)
+
+  def _complete(self, index: int, fields: dict[str, Any]) -> dict[str, Any]:
     texts = self.captions(index, fields)
     if texts is not None:
       fields["captions"] = texts
@@ -63,7 +69,8 @@ class Source:
   def __getitem__(self, index: int) -> dict[str, Any]:
     if not 0 <= index < len(self):
       raise IndexError(f"{self.name} has {len(self)} examples; there is no number {index}")
-    row, image = self.row(index), self.image(index)
+    fields, image = self.record(index)
+    row = self._complete(index, fields)
     return row if image is None else row | {"image": image}
 
   def classes_of(self, field: str) -> tuple[str, ...]:
@@ -94,6 +101,11 @@ class Part(Source):
 
   def row(self, index: int) -> dict[str, Any]:
     return self.source.row(int(self.indices[index]))
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"{self.name} has {len(self)} examples; there is no number {index}")
+    return self.source[int(self.indices[index])]
 
   def image(self, index: int) -> bytes | np.ndarray | None:
     return self.source.image(int(self.indices[index]))

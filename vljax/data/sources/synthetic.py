@@ -39,30 +39,35 @@ class Synthetic(Source):
     return self.n
 
   def fields(self, index: int) -> dict[str, Any]:
+    return self._traits(np.random.default_rng((self.seed, index)), index)
+
+  def image(self, index: int) -> np.ndarray:
+    return self.record(index)[1]
+
+  def record(self, index: int) -> tuple[dict[str, Any], np.ndarray]:
     rng = np.random.default_rng((self.seed, index))
-    color, ground = rng.choice(list(COLORS), 2, replace=False)
+    fields = self._traits(rng, index)
+    x, y = np.array(PLACES[fields["place"]]) + rng.uniform(-0.08, 0.08, 2)
+    radius, across = SIZES[fields["extent"]], np.linspace(-1, 1, self.size)
+    inside = mask(fields["shape"], (across[None, :] - x) / radius, (across[:, None] - y) / radius)
+    colors = np.array([COLORS[fields["ground"]], COLORS[fields["color"]]], np.uint8)
+    return fields, colors[inside.astype(np.intp)]
+
+  def _traits(self, rng: np.random.Generator, index: int) -> dict[str, Any]:
+    numbers = rng.integers([len(SHAPES), len(COLORS), len(COLORS) - 1, len(PLACES), len(SIZES)]).tolist()
+    shape, color, ground, place, extent = numbers
     return {
       "key": f"{self.seed}-{index}",
-      "shape": str(rng.choice(SHAPES)),
-      "color": str(color),
-      "ground": str(ground),
-      "place": str(rng.choice(list(PLACES))),
-      "extent": str(rng.choice(list(SIZES))),
+      "shape": SHAPES[shape],
+      "color": list(COLORS)[color],
+      "ground": list(COLORS)[(color + 1 + ground) % len(COLORS)],
+      "place": list(PLACES)[place],
+      "extent": list(SIZES)[extent],
     }
 
   def captions(self, index: int, fields: Any) -> list[str]:
     thing = f"{fields['extent']} {fields['color']} {fields['shape']}"
     return [f"a {thing} {fields['place']} of a {fields['ground']} picture", f"{thing} on {fields['ground']}"]
-
-  def image(self, index: int) -> np.ndarray:
-    fields = self.fields(index)
-    shift = np.random.default_rng((self.seed, index, 1)).uniform(-0.08, 0.08, 2)
-    x, y = np.array(PLACES[fields["place"]]) + shift
-    across = np.linspace(-1, 1, self.size)
-    inside = mask(
-      fields["shape"], (across[None, :] - x) / SIZES[fields["extent"]], (across[:, None] - y) / SIZES[fields["extent"]]
-    )
-    return np.where(inside[..., None], COLORS[fields["color"]], COLORS[fields["ground"]]).astype(np.uint8)
 
 
 def mask(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -47,7 +47,6 @@ class Tfds(Source):
       raise ValueError(
         f"tfds:{path}: part {part!r} cannot be read; legal: {', '.join(builder.info.splits)}"
       ) from error
-    self.has_image = image in features
     self.classes = tuple(getattr(dict(features).get(label), "names", None) or ()) or None
     self.credit = builder.info.citation or None
     self.caption_fields = find_caption_fields(features, caption)
@@ -69,23 +68,22 @@ class Tfds(Source):
     return len(self.records)
 
   def fields(self, index: int) -> dict[str, Any]:
-    return self._plain(index, self._record(index))
+    return self.record(index)[0]
 
   def image(self, index: int) -> bytes | None:
-    return self._record(index)[self.image_field] if self.has_image else None
+    return self.record(index)[1]
 
-  def _record(self, index: int) -> dict[str, Any]:
+  def record(self, index: int) -> tuple[dict[str, Any], bytes | None]:
     try:
-      return self.records[index]
+      found = dict(self.records[index])
     except Exception as error:  # of the reader, of protobuf or of a feature's decoder
       raise ValueError(f"{self.name}: record {index} is damaged ({error})") from error
-
-  def _plain(self, index: int, record: dict[str, Any]) -> dict[str, Any]:
-    row = {name: plain(value) for name, value in record.items() if name != self.image_field}
+    image = found.pop(self.image_field, None)
+    row = {name: plain(value) for name, value in found.items()}
     if self.classes and self.label_field in row:
       row |= {"label": row[self.label_field], "class": self.classes[row[self.label_field]]}
     key = next((row[field] for field in KEY_FIELDS if row.get(field) not in (None, "")), index)
-    return row | {"key": str(key)}
+    return row | {"key": str(key)}, image
 
 
 def plain(value: Any) -> Any:
