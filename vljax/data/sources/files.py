@@ -40,11 +40,12 @@ class RandomFile:
     with self._lock:
       if self._owner != os.getpid():
         self._file, self._owner = existing(self.path).open("rb"), os.getpid()
+      file = self._file
       if "://" in self.path:
-        self._file.seek(offset)
-        data = self._file.read(size)
-      else:
-        data = os.pread(self._file.fileno(), size, offset)
+        file.seek(offset)
+        data = file.read(size)
+    if "://" not in self.path:
+      data = os.pread(file.fileno(), size, offset)
     if len(data) < size:
       raise ValueError(f"{self.path} ends before byte {offset + size}; {size} bytes at {offset} were expected")
     return data
