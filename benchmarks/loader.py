@@ -32,7 +32,7 @@ from vljax.data.loader import Loader, Stream
 
 BATCH = 32
 SCALE = (0.5, 1.0)
-FILES = 128
+FILES = 48
 CASES = (((500, 375), 224), ((500, 375), 64), ((1280, 960), 224))
 """Sizes of the JPEGs, and of the crops."""
 

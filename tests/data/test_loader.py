@@ -11,6 +11,7 @@ from PIL import Image
 
 from vljax.data import transforms
 from vljax.data.loader import Loader, Stream, eval_batches
+from vljax.data.tokenizers import train_sentencepiece
 
 
 class Numbers:
@@ -98,32 +99,37 @@ def pictures(count: int, broken=()) -> list[dict]:
   for i in range(count):
     file = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(file, "PNG")
-    made.append({"key": f"n{i}", "x": i, "image": b"broken" if i in broken else file.getvalue()})
+    image = b"broken" if i in broken else file.getvalue()
+    made.append({"key": f"n{i}", "x": i, "image": image, "captions": ["a dog", f"picture {i}"]})
   return made
 
 
-CROPS = transforms.build([("decode",), ("random_resized_crop", 4), ("flip_lr",), ("keep", "image", "x")])
+@pytest.fixture(scope="module")
+def crops() -> transforms.Pipeline:
+  tokenizer = train_sentencepiece(["a dog", *(f"picture {i}" for i in range(40))], 284, length=8)
+  steps = [("decode",), ("random_resized_crop", 4), ("flip_lr",), ("choose_caption",), ("tokenize",)]
+  return transforms.build([*steps, ("keep", "image", "tokens", "x")], tokenizer)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "process", "processes"), [(1, 0, 1), (3, 1, 2)])
-def test_worker_processes_change_nothing(workers, process, processes):
+def test_worker_processes_change_nothing(crops, workers, process, processes):
   source = pictures(40, broken=[5])
-  straight = take(Stream(source, CROPS), 8, 9, threads=0)
+  straight = take(Stream(source, crops), 8, 9, threads=0)
   width = 8 // processes
   expected = [{k: v[process * width : (process + 1) * width] for k, v in b.items()} for b in straight[2:]]
   with Loader(
-    Stream(source, CROPS), 8, start=2, workers=workers, process_index=process, process_count=processes
+    Stream(source, crops), 8, start=2, workers=workers, process_index=process, process_count=processes
   ) as loader:
     assert equal(list(itertools.islice(loader, 7)), expected)
     assert loader.broken.keys <= {"n5"}
 
 
 @pytest.mark.slow
-def test_a_worker_passes_its_error_on():
+def test_a_worker_passes_its_error_on(crops):
   source = pictures(8, broken=range(8))
   with (
-    Loader(Stream(source, CROPS), 8, workers=1) as loader,
+    Loader(Stream(source, crops), 8, workers=1) as loader,
     pytest.raises(ValueError, match="examples in a row are broken"),
   ):
     next(loader)
@@ -219,7 +225,7 @@ def test_texts_are_refused_in_training():
     next(loader)
 
 
-def test_cache_changes_nothing_but_the_reads():
+def test_cache_changes_nothing_but_the_reads(crops):
   class Counted(list):
     reads = 0
 
@@ -229,7 +235,7 @@ def test_cache_changes_nothing_but_the_reads():
 
   plain, cached = Counted(pictures(6, broken=[2])), Counted(pictures(6, broken=[2]))
   made = [
-    take(Stream(s, CROPS, cache=c), 3, 20, threads=2, max_broken=1.0) for s, c in ((plain, False), (cached, True))
+    take(Stream(s, crops, cache=c), 3, 20, threads=2, max_broken=1.0) for s, c in ((plain, False), (cached, True))
   ]
   assert equal(*made)
   assert cached.reads < plain.reads - 30
