@@ -12,6 +12,7 @@ core = [
   "absl-py>=2.1,<3",
   "array-record>=0.8.1,<0.9",
   "etils[epath]>=1.12,<2",
+  "flatbuffers>=24.3,<26",
   "flax>=0.12,<0.13",
   "ftfy>=6.1,<7",
   "grain>=0.2.15,<0.3",
