@@ -1,6 +1,5 @@
 """Attention with its gradient on the shapes of real models, against jax.nn.dot_product_attention."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,49 +8,32 @@ import jax.numpy as jnp
 
 from benchmarks.timing import Result, interleaved, milliseconds, ratio
 from vljax.ops.attention import attention
+from vljax.ops.attention.shapes import SHAPES, Shape
 
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """Sizes of one call, by the glossary's letters."""
-
-  name: str
-  batch: int
-  length: int
-  heads: int
-  dim: int
-  causal: bool = False
-
-
-SHAPES = (
-  Shape("quickstart image", 256, 17, 4, 48),
-  Shape("ViT 64px/8 image", 64, 65, 4, 64),
-  Shape("ViT-B/32 image", 16, 50, 12, 64),
-  Shape("ViT-B/16 image", 8, 197, 12, 64),
-  Shape("ViT-L/14 image", 4, 257, 16, 64),
-  Shape("CLIP text", 16, 77, 8, 64, causal=True),
-  Shape("decoder", 2, 512, 12, 64, causal=True),
-)
+POSITIONS = {"cpu": 2048, "gpu": 65536, "tpu": 65536}
+"""Batch times length of a call, by platform."""
 
 
 def run(repeats: int) -> Result:
   """Milliseconds of the forward pass and of the gradient."""
-  rows = [time(shape, repeats) for shape in SHAPES]
+  rows = [time(name, shape, repeats) for name, shape in SHAPES.items()]
   return Result(f"attention, float32, {jax.default_backend()}", rows, "at least 1.0x jax.nn on every shape")
 
 
-def time(shape: Shape, repeats: int) -> dict[str, Any]:
+def time(name: str, shape: Shape, repeats: int) -> dict[str, Any]:
   calls = {
     "vljax": lambda q, k, v: attention(q, k, v, causal=shape.causal),
     "jax.nn": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=shape.causal),
   }
+  batch = max(1, POSITIONS[jax.default_backend()] // max(shape.queries, shape.keys))
+  sizes = [(shape.queries, shape.heads), (shape.keys, shape.kv_heads), (shape.keys, shape.kv_heads)]
   keys = jax.random.split(jax.random.key(0), 3)
-  inputs = [jax.random.normal(key, (shape.batch, shape.length, shape.heads, shape.dim)) for key in keys]
-  forward = interleaved({n: ready(jax.jit(call), inputs) for n, call in calls.items()}, repeats, number=3)
-  backward = interleaved({n: ready(jax.jit(gradient(call)), inputs) for n, call in calls.items()}, repeats, number=3)
+  inputs = [jax.random.normal(key, (batch, *size, shape.dim)) for key, size in zip(keys, sizes, strict=True)]
+  forward = interleaved({n: ready(jax.jit(call), inputs) for n, call in calls.items()}, repeats)
+  backward = interleaved({n: ready(jax.jit(gradient(call)), inputs) for n, call in calls.items()}, repeats)
   return {
-    "shape": shape.name,
-    "b t k d": f"{shape.batch} {shape.length} {shape.heads} {shape.dim}",
+    "shape": name,
+    "b t s k g d": f"{batch} {shape.queries} {shape.keys} {shape.heads} {shape.kv_heads} {shape.dim}",
     "forward ms": milliseconds(forward, "vljax"),
     "jax.nn / vljax": ratio(forward, "jax.nn"),
     "gradient ms": milliseconds(backward, "vljax"),
