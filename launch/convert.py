@@ -1,0 +1,32 @@
+"""Converts checkpoints between formats and checks that both give the same features.
+
+python launch/convert.py --from runs/clip --to clip_hf --format hf
+python launch/convert.py --from openai:ViT-B-32 --to runs/openai_b32 --format vljax
+
+Sources: a workdir of vljax, a folder or file of Hugging Face's CLIPModel, OpenAI or open_clip, or a published name.
+"""
+
+import argparse
+
+from vljax import convert
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--from", dest="source", required=True, metavar="PATH", help="folder, file or published name")
+  parser.add_argument("--to", required=True, metavar="PATH", help="what is written; openai: a .pt file, else a folder")
+  parser.add_argument("--format", required=True, choices=convert.FORMATS)
+  parser.add_argument("--activation", help="quick_gelu or gelu, where the source does not tell")
+  parser.add_argument("--drop_tokenizer", action="store_true", help="write the weights alone if need be")
+  flags = parser.parse_args(arguments)
+  report = convert.convert(
+    flags.source, flags.to, flags.format, activation=flags.activation, drop_tokenizer=flags.drop_tokenizer
+  )
+  for note in report.notes:
+    print(f"note: {note}")
+  print(f"{flags.to}: {report.parameters:,} parameters as {flags.format}")
+  print(f"features of source and target on random inputs differ by at most {report.difference:.2g}")
+
+
+if __name__ == "__main__":
+  main()

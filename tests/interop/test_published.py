@@ -1,0 +1,161 @@
+"""Published names: found, fetched with their hashes checked, kept, and what the errors say without a network."""
+
+import hashlib
+import json
+
+import pytest
+
+from vljax import interop
+from vljax.interop import hugging_face, open_clip, openai, published
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv("VLJAX_CACHE", str(tmp_path / "cache"))
+  return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+  """A folder laid out as the hub's addresses are, served by file:// addresses."""
+  monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+  monkeypatch.setenv("HF_ENDPOINT", f"file://{tmp_path}/hub/")
+  return tmp_path / "hub"
+
+
+def publish(hub, repository: str, write) -> None:
+  """Lay a checkpoint that `write` writes into the hub, with a listing as the hub gives it."""
+  folder = hub / repository / "resolve/main"
+  folder.mkdir(parents=True)
+  write(folder)
+  items = [{"type": "directory", "path": "x", "oid": "0"}]
+  for file in folder.iterdir():
+    data = file.read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    large = {"lfs": {"oid": hashlib.sha256(data).hexdigest()}} if file.suffix == ".safetensors" else {}
+    items.append({"type": "file", "path": file.name, "oid": blob, **large})
+  listing = hub / "api/models" / repository / "tree/main"
+  listing.parent.mkdir(parents=True)
+  listing.write_text(json.dumps(items))
+
+
+def test_names(cache):
+  names = interop.list_published()
+  assert "openai:ViT-B-32" in names
+  assert "open_clip:ViT-H-14/laion2b_s32b_b79k" in names
+  for name in names:
+    entry = published.find(name)
+    assert published.is_published(name)
+    assert entry.place.is_relative_to(cache)
+  assert published.find("openai:vit-b/32") == published.Published(
+    "openai:vit-b/32", "openai", published.OPENAI["ViT-B-32"]
+  )
+  assert published.find("openai:ViT-L-14@336px").url == published.OPENAI["ViT-L-14-336"]
+  assert published.find("hf:a/b@v2").revision == "v2"
+  assert len({published.find(n).place for n in names}) == len(names)
+
+
+@pytest.mark.parametrize("source", ["runs/x", "C:/x", "gs://bucket/x", "hf", "hf://a/b", 3])
+def test_paths_are_no_names(source):
+  assert not published.is_published(source)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("openai:ViT-B-23", "unknown published name openai: 'ViT-B-23'; did you mean 'ViT-B-32'?"),
+    ("open_clip:ViT-B-32/laion", "unknown published name open_clip: 'ViT-B-32/laion'"),
+    ("hf:clip", "unknown published name 'hf:clip'; legal: hf:ORG/NAME, openai:ViT-B-32"),
+    ("hf:../x", "unknown published name 'hf:../x'"),
+  ],
+)
+def test_unknown_names(name, message):
+  with pytest.raises(ValueError, match="unknown published name") as raised:
+    interop.load(name)
+  assert str(raised.value).startswith(message)
+
+
+def test_a_file_is_fetched_once_and_checked(make, tmp_path, monkeypatch, cache):
+  made = make()
+  openai.save(tmp_path / "x.pt", made.imported)
+  digest = hashlib.sha256((tmp_path / "x.pt").read_bytes()).hexdigest()
+  (tmp_path / digest).mkdir()
+  (tmp_path / "x.pt").rename(tmp_path / digest / "ViT-test.pt")
+  monkeypatch.setitem(published.OPENAI, "ViT-test", f"file://{tmp_path}/{digest}/ViT-test.pt")
+  made.assert_equal(interop.load("openai:ViT-test"))
+  (tmp_path / digest / "ViT-test.pt").unlink()
+  made.assert_equal(interop.load("openai:vit-test"))
+  assert (cache / "openai/ViT-test.pt.sha256").read_text().strip() == digest
+
+
+def test_a_file_with_another_hash_is_not_kept(tmp_path, monkeypatch, cache):
+  (tmp_path / ("0" * 64)).mkdir()
+  (tmp_path / ("0" * 64) / "x.pt").write_bytes(b"something else")
+  monkeypatch.setitem(published.OPENAI, "x", f"file://{tmp_path}/{'0' * 64}/x.pt")
+  with pytest.raises(
+    ValueError, match=f"x.pt was downloaded with hash [0-9a-f]{{64}}, the published one is {'0' * 64}"
+  ):
+    interop.load("openai:x")
+  assert not any((cache / "openai").iterdir())
+
+
+def test_a_file_that_was_put_into_the_cache_is_checked(cache):
+  (cache / "openai").mkdir(parents=True)
+  (cache / "openai/ViT-B-32.pt").write_bytes(b"cut off")
+  with pytest.raises(ValueError, match=r"ViT-B-32.pt has sha256 [0-9a-f]{64}, the published file has 40d36571"):
+    interop.load("openai:ViT-B-32")
+
+
+def test_without_network_the_error_says_what_to_fetch_and_where_to_put_it(monkeypatch, cache):
+  url = f"file:///nowhere/{'0' * 64}/x.pt"
+  monkeypatch.setitem(published.OPENAI, "x", url)
+  with pytest.raises(FileNotFoundError, match="is not cached") as raised:
+    interop.load("openai:x")
+  assert str(raised.value).startswith(f"openai:x is not cached, and {url} cannot be read (")
+  assert str(raised.value).endswith(f"; fetch it and put it at {cache}/openai/x.pt")
+
+
+def test_offline_hub(monkeypatch, cache):
+  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+  with pytest.raises(FileNotFoundError, match="is not cached") as raised:
+    interop.load("hf:openai/clip-vit-base-patch32")
+  base = "https://huggingface.co/openai/clip-vit-base-patch32/resolve/main"
+  assert str(raised.value).endswith(
+    "cannot be read (HF_HUB_OFFLINE is set); fetch "
+    f"{base}/config.json and {base}/model.safetensors and put them into {cache}/hf/openai--clip-vit-base-patch32/main/"
+  )
+
+
+def test_a_repository_of_the_hub(make, hub, monkeypatch):
+  made = make(text=dict(pool="eos", eos_id=39))
+  publish(hub, "me/clip", lambda folder: hugging_face.save(folder, made.imported))
+  made.assert_equal(interop.load("hf:me/clip"))
+  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+  made.assert_equal(interop.load("hf:me/clip"))
+
+
+def test_a_repository_of_open_clip(make, hub, monkeypatch):
+  made = make(image=dict(activation="gelu"), text=dict(activation="gelu"))
+  publish(hub, "me/oc", lambda folder: open_clip.save(folder, made.imported))
+  monkeypatch.setitem(published.OPEN_CLIP, "ViT-test/mine", "me/oc")
+  made.assert_equal(interop.load("open_clip:vit-test/mine"))
+
+
+def test_a_repository_that_changed_on_the_way(make, hub):
+  publish(hub, "me/clip", lambda folder: hugging_face.save(folder, make().imported))
+  file = hub / "me/clip/resolve/main/model.safetensors"
+  file.write_bytes(file.read_bytes() + b"x")
+  with pytest.raises(ValueError, match="model.safetensors was downloaded with hash"):
+    interop.load("hf:me/clip")
+
+
+def test_a_repository_without_weights(make, hub):
+  def write(folder):
+    hugging_face.save(folder, make().imported)
+    (folder / "model.safetensors").unlink()
+
+  publish(hub, "me/clip", write)
+  with pytest.raises(
+    ValueError, match=r"hf:me/clip: file.*/me/clip holds none of model.safetensors, model.safetensors.in"
+  ):
+    interop.load("hf:me/clip")

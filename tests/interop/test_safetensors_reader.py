@@ -1,0 +1,50 @@
+"""Safetensors, whole and in shards."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from vljax.interop import safetensors_reader
+
+
+def test_every_dtype(tmp_path):
+  arrays = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "b": np.arange(3).astype(ml_dtypes.bfloat16),
+    "c": np.ones((), np.float16),
+    "d": np.arange(4),
+  }
+  safetensors_reader.write(tmp_path / "x.safetensors", arrays)
+  found = safetensors_reader.state_dict(tmp_path / "x.safetensors")
+  assert found.keys() == arrays.keys()
+  for name, array in arrays.items():
+    assert found[name].dtype == array.dtype
+    assert np.array_equal(found[name], array)
+    assert found[name].shape == array.shape
+
+
+def test_shards(tmp_path):
+  index = {"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}
+  file = tmp_path / "model.safetensors.index.json"
+  file.write_text(json.dumps(index))
+  for name, key in (("1", "a"), ("2", "c")):
+    safetensors_reader.write(tmp_path / f"{name}.safetensors", {key: np.ones(2)})
+  with pytest.raises(ValueError, match=r"index.json: the shard 2.safetensors lacks 'b', which the index places there"):
+    safetensors_reader.state_dict(file)
+  file.write_text("[]")
+  with pytest.raises(ValueError, match=r"index.json: not an index of shards"):
+    safetensors_reader.state_dict(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_broken_files(tmp_path, content):
+  (tmp_path / "x.safetensors").write_bytes(content[:-1])
+  with pytest.raises(ValueError, match=r"x.safetensors: truncated or no safetensors file"):
+    safetensors_reader.state_dict(tmp_path / "x.safetensors")
+
+
+def test_missing(tmp_path):
+  with pytest.raises(FileNotFoundError, match="does not exist"):
+    safetensors_reader.state_dict(tmp_path / "x.safetensors")
