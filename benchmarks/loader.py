@@ -4,8 +4,8 @@
 
 Each example is read from its file, decoded, cropped at random (scale 0.5 to 1), resized (bicubic) and flipped; batches
 of 32 uint8 images come out. All loaders stay open and are measured in turn, `repeats` times; what lies prefetched is
-thrown away before each measurement, and the median counts. `exact` decodes every pixel, as torchvision does; `default`
-lets the decoder halve a JPEG while the crop keeps two pixels for each one shown.
+thrown away before each measurement, and the median counts. `exact` decodes every pixel, as torchvision does; `gap 2`
+lets the decoder halve a JPEG while the crop keeps two pixels a side for each one shown, `gap 1` one.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from vljax.data.loader import Loader, Stream
 BATCH = 32
 SCALE = (0.5, 1.0)
 FILES = 48
-CASES = (((500, 375), 224), ((500, 375), 64), ((1280, 960), 224))
+CASES = (((500, 375), 224), ((500, 375), 64), ((1024, 768), 224))
 """Sizes of the JPEGs, and of the crops."""
 
 
@@ -132,7 +132,8 @@ def measure(source: Files, crop: int, workers: int, repeats: int, count: int) ->
     loaders: dict[str, Iterator[Any]] = {"torch": torchs(source, crop, workers)} if rivals.installed() else {}
     loaders["exact, processes"] = stack.enter_context(ours(source, crop, None, 0, workers))
     loaders["exact, threads"] = stack.enter_context(ours(source, crop, None, workers, 0))
-    loaders["default, threads"] = stack.enter_context(ours(source, crop, 2.0, workers, 0))
+    loaders["gap 2 (default), threads"] = stack.enter_context(ours(source, crop, 2.0, workers, 0))
+    loaders["gap 1, threads"] = stack.enter_context(ours(source, crop, 1.0, workers, 0))
     rates: dict[str, list[float]] = {name: [] for name in loaders}
     for _ in range(repeats):
       for name, batches in loaders.items():
