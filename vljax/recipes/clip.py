@@ -141,7 +141,7 @@ def model_meaning(
     "image": {"activation": model.image.activation, "pool": model.image.pool, "size": model.image.image_size},
     "preprocess": {"mean": mean, "std": std, "interpolation": preprocess.interpolation, "resize": preprocess.resize},
     "text": {"activation": model.text.activation, "pool": model.text.pool, "eos_id": model.text.eos_id},
-    "tokenizer": {} if tokenizer is None else {k: tokenizer.spec()[k] for k in ("kind", "sha256", "length")},
+    "tokenizer": {} if tokenizer is None else {k: tokenizer.spec()[k] for k in ("kind", "sha256", "length", "options")},
   }
 
 
