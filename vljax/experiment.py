@@ -1,6 +1,7 @@
 """From a config to a trained workdir with its report: what launch/train.py does."""
 
 import json
+import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
@@ -70,13 +71,16 @@ def write_report(parsed: clip.Config, workdir: epath.PathLike) -> tuple[epath.Pa
 
 def next_steps(workdir: epath.PathLike) -> str:
   """The three commands that a user wants after a run."""
+  here = pathlib.Path(sys.executable).parent
+  bin = here.relative_to(pathlib.Path.cwd()) if here.is_relative_to(pathlib.Path.cwd()) else here
   load = f"import vljax; print(vljax.hub.load({json.dumps(str(workdir))}).encode_text('a red heart').shape)"
   return f"""
 Next:
-  open it in a notebook    WORKDIR={workdir} jupyter lab notebooks/clip_zero_shot.ipynb
-                           or: python -c {shlex.quote(load)}
-  train on your pictures   python launch/train.py --workdir=runs/mine \\
+  open it in a notebook    {bin}/pip install jupyterlab
+                           WORKDIR={workdir} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
+                           or at once: {bin}/python -c {shlex.quote(load)}
+  train on your pictures   {bin}/python launch/train.py --workdir=runs/mine \\
                              --config=configs/contrastive/clip_folder.py:dir=PICTURES
                            (a picture's caption is the text file beside it, else its file name)
-  use a GPU or a TPU       pip install -e '.[cuda]' (or '.[tpu]'), then the same; the mesh takes all devices
+  use a GPU or a TPU       {bin}/pip install -e '.[cuda]' (or '.[tpu]'), then the same; the mesh takes all devices
 """

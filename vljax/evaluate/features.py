@@ -58,7 +58,7 @@ def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 25
   rows = []
   for first in range(0, len(items), batch):
     part = list(items[first : first + batch])
-    rows.append(np.asarray(function(part + part[-1:] * (batch - len(part))))[: len(part)])
+    rows.append(_on_host(function(part + part[-1:] * (batch - len(part))))[: len(part)])
   return np.concatenate(rows)
 
 

@@ -65,6 +65,8 @@ def run(
       progress = Progress(config.steps, start, enabled=jax.process_index() == 0)
       for line in summary.lines(trainer, state, workdir, resumed):
         progress.say(line)
+      if start >= config.steps:
+        progress.say(f"complete    all {config.steps:,} steps are done; a larger config.steps goes on")
       with progress, preemption.watch() as preempted:
         return _Loop(trainer, manager, writer, progress, goodput, consumed).run(state, preempted)
 
