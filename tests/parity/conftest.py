@@ -58,7 +58,7 @@ class Compare:
 
   def ours(self, tokens=None):
     tokens = self.tokens if tokens is None else tokens
-    z = self.model.apply({"params": self.imported.params}, self.image, tokens)
+    z = jax.jit(self.model.apply)({"params": self.imported.params}, self.image, tokens)
     return tuple(map(np.asarray, z))
 
   def pixels(self):

@@ -13,7 +13,7 @@ import pytest
 
 from vljax.interop import torch_reader, torch_writer
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
 
 def tensors(torch) -> dict:
