@@ -66,7 +66,7 @@ def convert(
   if drop_tokenizer:
     found = dataclasses.replace(found, tokenizer={})
   left_out = write(target, found, format)
-  again = read(target, format=format, activation=found.config["image"]["activation"])
+  again = read(target, format=format)
   difference = compare(found, again)
   if difference > TOLERANCE:
     raise ValueError(f"{target} gives other features than {source}: they differ by {difference:.2g}")

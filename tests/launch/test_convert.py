@@ -117,6 +117,16 @@ def test_an_activation_that_is_not_told(imported, program, tmp_path, capsys):
   assert config["vision_config"]["hidden_act"] == config["text_config"]["hidden_act"] == "gelu"
 
 
+def test_towers_of_unlike_activations(program, tmp_path, capsys):
+  found = make(vocab=40, activation="gelu")
+  found.tokenizer = {}
+  convert.write(tmp_path / "x", found, "hf")
+  program(["--from", str(tmp_path / "x"), "--to", str(tmp_path / "new/y"), "--format", "hf"])
+  assert "differ by at most 0\n" in capsys.readouterr().out
+  with pytest.raises(ValueError, match="the format open_clip cannot hold text.activation = 'gelu'"):
+    program(["--from", str(tmp_path / "x"), "--to", str(tmp_path / "z"), "--format", "open_clip"])
+
+
 def test_nothing_is_overwritten(imported, program, tmp_path):
   convert.write(tmp_path / "x.pt", imported, "openai")
   with pytest.raises(FileExistsError, match="exists already; name a new path"):

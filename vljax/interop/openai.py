@@ -98,6 +98,7 @@ def save(path: epath.PathLike, imported: Imported, *, half: bool = False) -> lis
   state = names.to_theirs(TABLE, imported.params, str(path))
   if half:
     state = {k: v.astype(np.float16) if names.matches(HALF, k) else v for k, v in state.items()}
+  epath.Path(path).parent.mkdir(parents=True, exist_ok=True)
   torch_writer.write(path, state)
   return []
 
