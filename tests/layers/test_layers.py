@@ -200,15 +200,15 @@ def test_held_layers_cost_no_weight_gradient():
   for held in (0, 3):
     module = Stack(Block(heads=2, mlp=256), 3, held=held, unroll=3)
     params = init(module, x)
-    loss = lambda p, m=module: jnp.sin(m.apply({"params": p}, x)).sum()
-    flops[held] = jax.jit(jax.grad(loss)).lower(params).compile().cost_analysis()["flops"]
-  assert flops[3] < 0.1 * flops[0]
+    loss = lambda p, x, m=module: jnp.sin(m.apply({"params": p}, x)).sum()
+    flops[held] = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile().cost_analysis()["flops"]
+  assert flops[3] < 0.75 * flops[0]
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_dropout_differs_by_layer_and_key_and_is_off_without_train(stacked, remat):
   x, params = stacked
-  module = Stack(Block(heads=2, mlp=16, dropout=0.5), 3, remat=remat)
+  module = Stack(Block(heads=2, mlp=16, activation="quick_gelu", dropout=0.5), 3, remat=remat)
   run = lambda seed, train=True: module.apply(
     {"params": params}, x, train=train, rngs={"dropout": jax.random.key(seed)}
   )

@@ -126,9 +126,9 @@ def test_mean_pooling_has_no_class_token():
   assert tower.apply({"params": params}, image).shape == (8, 32)
 
 
-def test_text_pooling():
+def test_text_pooling(params):
   tokens = np.array([[1, 9, 3, 9, 2], [1, 2, 9, 0, 0]])
-  at = lambda **o: text.build("test", **o).bind({"params": {}}).pooled(jnp.asarray(tokens)).tolist()
+  at = lambda **o: text.build("test", **o).bind({"params": params["text"]}).pooled(jnp.asarray(tokens)).tolist()
   assert at(pool="argmax") == [1, 2]
   assert at(pool="eos", eos_id=9) == [1, 2]
   assert at(pool="eos", eos_id=2) == [4, 1]

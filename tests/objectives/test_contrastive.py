@@ -9,7 +9,7 @@ from vljax.objectives.contrastive import softmax_contrastive
 
 def numpy_loss(image, text, scale, smoothing=0.0):
   """The definition, with the full target matrix."""
-  logits = scale * image.astype(np.float64) @ text.astype(np.float64).T
+  logits = scale * np.asarray(image, np.float64) @ np.asarray(text, np.float64).T
   n = len(logits)
   target = (1 - smoothing) * np.eye(n) + smoothing / n
 
@@ -22,7 +22,7 @@ def numpy_loss(image, text, scale, smoothing=0.0):
 
 def units(seed, n=24, d=8):
   z = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
-  return z / np.linalg.norm(z, axis=1, keepdims=True)
+  return jnp.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -35,7 +35,7 @@ def test_equals_the_definition(scale, smoothing):
 
 
 def test_perfect_pairs():
-  z = np.eye(8, dtype=np.float32)
+  z = jnp.eye(8)
   loss, metrics = softmax_contrastive(z, z, 100.0)
   assert loss < 1e-6
   assert metrics["accuracy"] == 1
@@ -56,7 +56,8 @@ def test_takes_bfloat16_and_computes_in_float32():
 def test_gradients_equal_numerical_ones(smoothing):
   image, text = units(0, 6, 4), units(1, 6, 4)
   f = lambda image, scale: softmax_contrastive(image, text, scale, label_smoothing=smoothing)[0]
-  grads = jax.grad(f, (0, 1))(jnp.asarray(image), 5.0)
+  grads = jax.grad(f, (0, 1))(image, 5.0)
+  image = np.asarray(image, np.float64)
   eps = 1e-5
   numerical = np.zeros_like(image)
   for i in np.ndindex(*image.shape):

@@ -135,7 +135,11 @@ def test_gradients_equal_the_reference(run, masks):
   bias, weight = draw(3, 1, K, T, S), draw(4, B, T, K, D)
   loss = lambda f: jax.grad(lambda q, k, v, b: (weight * f(q, k, v, bias=b, **masks)).sum(), (0, 1, 2, 3))
   got = loss(run)(query, key, value, bias)
-  want = loss(lambda *x, **o: attention(*x, **o, implementation="reference"))(query, key, value, bias)
+
+  def reference(*x, causal=False, **options):
+    return jax.jit(lambda x, o: attention(*x, causal=causal, **o, implementation="reference"))(x, options)
+
+  want = loss(reference)(query, key, value, bias)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=5 * run.tolerance), got, want)
 
 

@@ -56,7 +56,8 @@ class Stack(nn.Module):
   Attributes:
     block: one block, a module of (x, *, train, **masks).
     remat: what the backward pass computes again, a key of REMAT.
-    unroll: layers per iteration of the scan; `length` leaves no loop.
+    unroll: layers per iteration of the scan; `length` leaves no loop, which on CPUs makes a step 4 to 11 % faster and
+      its compilation longer.
     held: the first layers that are not trained: their weight gradients are neither computed nor stored.
   """
 

@@ -28,10 +28,13 @@ class Linear(nn.Module):
   def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
     count = len(self.axes) - len(self.features)
     inputs = x.shape[x.ndim - count :]
-    kernel = self.param("kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), (*inputs, *self.features))
+    kernel: Any = self.param(
+      "kernel", nn.with_logical_partitioning(self.kernel_init, self.axes), (*inputs, *self.features)
+    )
     contracted = tuple(range(x.ndim - count, x.ndim)), tuple(range(count))
     y = jax.lax.dot_general(x.astype(self.dtype), kernel.astype(self.dtype), (contracted, ((), ())))
     if self.use_bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[count:])
-      y += self.param("bias", zeros, self.features).astype(self.dtype)
+      bias: Any = self.param("bias", zeros, self.features)
+      y += bias.astype(self.dtype)
     return y

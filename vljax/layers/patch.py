@@ -36,12 +36,13 @@ class PatchEmbed(nn.Module):
     if h % p or w % p:
       raise ValueError(f"patches of {p} x {p} do not divide an image of {h} x {w} pixels")
     init = nn.with_logical_partitioning(UNIFORM, (None, None, None, Axis.EMBED))
-    kernel = self.param("kernel", init, (p, p, c, self.width)).astype(self.dtype)
+    kernel: Any = self.param("kernel", init, (p, p, c, self.width))
     x = image.astype(self.dtype).reshape(b, h // p, p, w // p, p, c).swapaxes(2, 3)
-    x = x.reshape(b, (h // p) * (w // p), p * p * c) @ kernel.reshape(p * p * c, self.width)
+    x = x.reshape(b, (h // p) * (w // p), p * p * c) @ kernel.astype(self.dtype).reshape(p * p * c, self.width)
     if self.use_bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, (Axis.EMBED,))
-      x += self.param("bias", zeros, (self.width,)).astype(self.dtype)
+      bias: Any = self.param("bias", zeros, (self.width,))
+      x += bias.astype(self.dtype)
     return x
 
 

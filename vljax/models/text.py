@@ -101,7 +101,7 @@ def _variant(width: int, depth: int, heads: int, vocab: int = 49_408, length: in
 
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant(32, 2, 2, 64, 8),
-  "small": _variant(128, 4, 2, 4_096, 24),
+  "small": _variant(128, 4, 2, 4_096, 24) | {"unroll": 4},
   "B": _variant(512, 12, 8),
   "L": _variant(768, 12, 12),
   "H": _variant(1024, 24, 16),

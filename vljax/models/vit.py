@@ -69,7 +69,7 @@ class ViT(nn.Module):
     self.pos = self.param("pos", positions(std), (grid * grid + self.extra, self.width))
     if self.extra:
       init = nn.with_logical_partitioning(nn.initializers.normal(std), (Axis.EMBED,))
-      self.cls = self.param("cls", init, (self.width,))
+      self.cls: Any = self.param("cls", init, (self.width,))
 
   def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """The feature of each image; images are normalized, NHWC."""
@@ -108,7 +108,7 @@ def _variant(patch: int, width: int, depth: int, heads: int, image_size: int = 2
 
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant(4, 32, 2, 2, 16),
-  "small": _variant(4, 192, 4, 3, 32),
+  "small": _variant(4, 192, 4, 3, 32, unroll=4),
   "B/32": _variant(32, 768, 12, 12),
   "B/16": _variant(16, 768, 12, 12),
   "L/14": _variant(14, 1024, 24, 16),
