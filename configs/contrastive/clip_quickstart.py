@@ -12,15 +12,16 @@ from configs import common
 
 
 def get_config(arg=""):
-  """Arguments: steps, batch, size (pixels), lang (of the names, such as en or de), smoke."""
-  a = common.parse_arg(arg, steps=400, batch=256, size=32, lang="en", smoke=False)
+  """Arguments: steps, batch, size (pixels), lang (of the names, such as en or de), by (what is held
+  out: base, or the stricter concept, which also keeps the genders of one emoji together), smoke."""
+  a = common.parse_arg(arg, steps=400, batch=256, size=32, lang="en", by="base", smoke=False)
   c = ml_collections.ConfigDict(
     dict(recipe="clip", dim=16 if a.smoke else 128, steps=2 if a.smoke else a.steps, seed=0)
   )
   variant, size = ("test", 16) if a.smoke else ("small", a.size)
   length, vocab = 16, 300 if a.smoke else 4000
-  source = f"synthetic:pairs?n=64&size={size}" if a.smoke else f"openmoji:?size=64&lang={a.lang}"
-  names = source if a.smoke else "openmoji:?size=64&lang=en,de,fr,es,it,pt"
+  source = f"synthetic:pairs?n=64&size={size}" if a.smoke else f"openmoji:?size=64&lang={a.lang}&by={a.by}"
+  names = source if a.smoke else f"openmoji:?size=64&lang=en,de,fr,es,it,pt&by={a.by}"
 
   c.image = dict(variant=variant, image_size=size)
   if not a.smoke:

@@ -26,7 +26,8 @@ def test_examples(source):
   assert len(source) > 3900
   example = of(source, "👩🏽‍🚀")
   assert example["captions"] == ["woman astronaut medium skin tone", "astronautin mittlere hautfarbe"]
-  assert (example["key"], example["base"]) == ("1F469-1F3FD-200D-1F680", "1F9D1-1F680")
+  assert (example["key"], example["base"]) == ("1F469-1F3FD-200D-1F680", "1F469-200D-1F680")
+  assert example["concept"] == "1F9D1-1F680"
   assert example["group"] == example["class"] == "people & body" == source.classes[example["label"]]
   assert "CC BY-SA 4.0" in source.credit
   assert source.credit.startswith("All emojis designed by OpenMoji – the open-source emoji and icon project.")
@@ -45,7 +46,7 @@ def test_drawing_at_another_size():
 
 
 @pytest.mark.parametrize(
-  ("variants", "base"),
+  ("variants", "concept"),
   [
     ("👍 👍🏻 👍🏿", "1F44D"),
     ("🧑‍🚀 👩‍🚀 👨🏿‍🚀", "1F9D1-1F680"),
@@ -65,15 +66,22 @@ def test_drawing_at_another_size():
     ("🇩🇪", "1F1E9-1F1EA"),
   ],
 )
-def test_base(variants, base):
-  assert {emoji_groups.base(name) for name in variants.split()} == {base}
+def test_concept(variants, concept):
+  assert {emoji_groups.concept(name) for name in variants.split()} == {concept}
 
 
-def test_no_variant_on_both_sides(source):
-  train, val = (sources.open(f"openmoji:?size=16&split={side}&holdout=0.1") for side in ("train", "val"))
+def test_base_drops_skin_tones_and_presentation_only():
+  assert {emoji_groups.base(name) for name in ["👍", "👍🏻", "👍🏿"]} == {"1F44D"}
+  assert {emoji_groups.base(name) for name in ["❤️", "❤"]} == {"2764"}
+  assert emoji_groups.base("👩🏽‍🚀") == "1F469-200D-1F680" != emoji_groups.base("👨🏽‍🚀")
+
+
+@pytest.mark.parametrize("by", ["base", "concept"])
+def test_no_variant_on_both_sides(source, by):
+  train, val = (sources.open(f"openmoji:?size=16&split={side}&holdout=0.1&by={by}") for side in ("train", "val"))
   assert len(train) + len(val) == len(source)
   assert 0.06 * len(source) < len(val) < 0.16 * len(source)
-  assert not set(train.values("base")) & set(val.values("base"))
+  assert not set(train.values(by)) & set(val.values(by))
   bare = lambda part: {"".join(c for c in name if not "🏻" <= c <= "🏿") for name in part.values("emoji")}
   assert not bare(train) & bare(val)
 
@@ -98,17 +106,14 @@ def test_groups_and_bases_agree_with_the_data_set(data_dir):
   rows = [json.loads(line) for line in (data_dir / "emoji/emoji.jsonl").read_text().splitlines()]
   wrong = [row["emoji"] for row in rows if emoji_groups.group(row["emoji"]) != row["group"]]
   assert wrong == []
-  ours: dict[str, set[str]] = {}
-  for row in rows:
-    ours.setdefault(row["base"], set()).add(emoji_groups.base(row["emoji"]))
-  assert {base: found for base, found in ours.items() if len(found) > 1} == {}
+  assert [row["emoji"] for row in rows if emoji_groups.base(row["emoji"]) != row["base"].replace("-FE0F", "")] == []
 
 
-def test_equal_drawings_share_a_base(source):
-  bases: dict[bytes, set[str]] = {}
+def test_equal_drawings_share_a_concept(source):
+  concepts: dict[bytes, set[str]] = {}
   for number, picture in enumerate(sources.open("openmoji:?size=48").pictures):
-    bases.setdefault(picture.tobytes(), set()).add(emoji_groups.base(source.emoji[number]))
-  assert [found for found in bases.values() if len(found) > 1] == []
+    concepts.setdefault(picture.tobytes(), set()).add(emoji_groups.concept(source.emoji[number]))
+  assert [found for found in concepts.values() if len(found) > 1] == []
 
 
 def test_pickles(source):

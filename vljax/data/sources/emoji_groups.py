@@ -1,4 +1,4 @@
-"""The Unicode group of an emoji, and the base that all its variants share."""
+"""The Unicode group of an emoji, the base that its skin tones share, and the concept that all its forms share."""
 
 import bisect
 
@@ -89,13 +89,37 @@ SAME = {
 }
 
 
+PAIRS = {
+  "1F468-200D-1F430-200D-1F468": "1F46F-200D-2642", "1F469-200D-1F430-200D-1F469": "1F46F-200D-2640",
+  "1F9D1-200D-1F430-200D-1F9D1": "1F46F",  # people with bunny ears
+  "1F468-200D-1FAEF-200D-1F468": "1F93C-200D-2642", "1F469-200D-1FAEF-200D-1F469": "1F93C-200D-2640",
+  "1F9D1-200D-1FAEF-200D-1F9D1": "1F93C",  # people wrestling
+  "1F468-200D-1F91D-200D-1F468": "1F46C", "1F469-200D-1F91D-200D-1F469": "1F46D",
+  "1F469-200D-1F91D-200D-1F468": "1F46B",  # people holding hands
+  "1F9D1-200D-2764-200D-1F48B-200D-1F9D1": "1F48F", "1F9D1-200D-2764-200D-1F9D1": "1F491",
+  "1FAF1-200D-1FAF2": "1F91D",
+}  # fmt: skip
+"""Two people of different skin tones are spelled out; this is the base that the same two of one tone have."""
+
+
 def hexcode(emoji: str) -> str:
   """The code points as OpenMoji and Unicode name files: "1F469-200D-1F680"."""
   return "-".join(f"{ord(c):04X}" for c in emoji)
 
 
 def base(emoji: str) -> str:
-  """The hexcode that all variants of an emoji share.
+  """The hexcode without skin tones and variation selectors: what Unicode calls the base, and data sets split by.
+
+  Woman astronaut and man astronaut are two bases of one `concept`.
+  """
+  codes = [ord(c) for c in emoji]
+  kept = [c for c in codes if c not in TONES and c != VARIATION] or [c for c in codes if c != VARIATION]
+  plain = "-".join(f"{c:04X}" for c in kept)
+  return PAIRS.get(plain, plain)
+
+
+def concept(emoji: str) -> str:
+  """The hexcode that all forms of an emoji share, for the strictest split.
 
   Left out: skin tones, variation selectors, gender signs, hair and the direction of walking. Man and woman become
   person, boy and girl child, old man and old woman older person, prince and princess person with crown; the ways to

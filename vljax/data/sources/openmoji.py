@@ -27,8 +27,9 @@ JOINED_WIDTH = 1.7
 class OpenMoji(Source):
   """Every fully qualified emoji that the font draws as one picture: uint8 [size size 3] on white.
 
-  Captions are the names in the chosen languages; `emoji` the characters; `base` what all its variants share (see
-  emoji_groups.base), by which splits are made; `class` the group of Unicode.
+  Captions are the names in the chosen languages; `emoji` the characters; `base` what its skin tones share, by which
+  splits are made; `concept` what its genders, hair and directions share, too (`by=concept` splits by that); `class`
+  the group of Unicode.
   """
 
   group_field = "base"
@@ -60,6 +61,7 @@ class OpenMoji(Source):
       "key": emoji_groups.hexcode(name),
       "emoji": name,
       "base": emoji_groups.base(name),
+      "concept": emoji_groups.concept(name),
       "group": self.groups[index],
     }
 
