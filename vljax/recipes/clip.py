@@ -19,6 +19,9 @@ from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Int, Params, Rng, UInt8
 
 
+TOKENIZER_MEANING = ("kind", "sha256", "length", "options")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocess:
   """How pictures become the towers' input; stored in the checkpoint, since nothing in the weights tells it.
@@ -108,6 +111,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   towers = Towers(model, config.preprocess)
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
+    check_fields(batch)
     variables = model.init(rng, towers.normalize(batch["image"][:1]), batch["tokens"][:1])
     return variables["params"], {}
 
@@ -141,7 +145,7 @@ def model_meaning(
     "image": {"activation": model.image.activation, "pool": model.image.pool, "size": model.image.image_size},
     "preprocess": {"mean": mean, "std": std, "interpolation": preprocess.interpolation, "resize": preprocess.resize},
     "text": {"activation": model.text.activation, "pool": model.text.pool, "eos_id": model.text.eos_id},
-    "tokenizer": {} if tokenizer is None else {k: tokenizer.spec()[k] for k in ("kind", "sha256", "length", "options")},
+    "tokenizer": {} if tokenizer is None else {name: tokenizer.spec()[name] for name in TOKENIZER_MEANING},
   }
 
 
@@ -174,6 +178,20 @@ class Towers:
     return self.model.apply({"params": params}, method="scale")
 
 
+def check_fields(batch: Batch) -> None:
+  """Check that a stream gives what the towers read.
+
+  Raises:
+    ValueError: naming the missing field.
+  """
+  for name in ("image", "tokens"):
+    if name not in batch:
+      raise ValueError(
+        f"the streams of clip must give the fields image and tokens; there is no {name!r} among "
+        f"{', '.join(sorted(batch)) or 'none'} (see config.streams.NAME.transforms)"
+      )
+
+
 def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Tokenizer) -> None:
   """Check that the text tower can read what the tokenizer writes.
 
@@ -185,7 +203,8 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
     raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids; config.text.vocab = {text.vocab} holds fewer")
   if tokenizer.length > text.length:
     raise ValueError(f"config.tokenizer.length = {tokenizer.length} is more than config.text.length = {text.length}")
-  if tokenizer.pool != text.pool or (text.pool == "eos" and tokenizer.eos_id != text.eos_id):
+  finds_end = text.eos_id == tokenizer.eos_id if text.pool == "eos" else text.pool == tokenizer.pool
+  if not finds_end:
     raise ValueError(
       f"tokenizer {tokenizer.kind} ends texts with id {tokenizer.eos_id}, to be pooled by {tokenizer.pool!r}; "
       f"config.text pools by {text.pool!r} with eos_id = {text.eos_id}"
