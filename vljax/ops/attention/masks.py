@@ -36,7 +36,7 @@ class Masks(NamedTuple):
 
 def visible(
   masks: Masks, queries: int, keys: int, start: int | Int[Array, ""] = 0, count: int | None = None
-) -> Bool[Array, "b t s"] | None:
+) -> Bool[Array, "#b #t #s"] | None:
   """Which of the keys start ... start + count - 1 each query sees; None means all. Axes may have length 1."""
   count = keys if count is None else count
   whole = count == keys

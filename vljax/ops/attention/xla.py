@@ -57,7 +57,7 @@ def _scores(
   rows: Float[Array, "b g r d"],
   key: Float[Array, "b g s d"],
   bias: Float[Array, "..."] | None,
-  seen: Bool[Array, "b t s"] | None,
+  seen: Bool[Array, "#b #t #s"] | None,
   queries: int,
 ) -> Float[Array, "b g r s"]:
   """Masked float32 scores; the rows are the queries of each of the heads that share a key head."""
