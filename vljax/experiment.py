@@ -26,11 +26,16 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   Raises:
     ValueError: a config that cannot run, or a workdir that means something else.
     FileNotFoundError: data that are not there.
+    NotADirectoryError: `workdir` is a file.
   """
   workdir = epath.Path(workdir).expanduser()
+  if workdir.exists() and not workdir.is_dir():
+    raise NotADirectoryError(f"the workdir {workdir} is a file; legal: a folder, or a path where one can be made")
   parsed = recipes.parse(raw)
   meshes.initialize()
-  tokenizer = vocabulary.prepare(parsed.tokenizer, workdir, write=jax.process_index() == 0)
+  tokenizer = None
+  if parsed.tokenizer is not None:
+    tokenizer = vocabulary.prepare(parsed.tokenizer, workdir, write=jax.process_index() == 0)
   recipe = recipes.build(parsed, tokenizer)
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
   for line in changes(workdir, metadata):
@@ -38,8 +43,8 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata)
   if state is None:
     return False
-  if jax.process_index() == 0 and parsed.report is not None:
-    for path in write_report(parsed, workdir):
+  if jax.process_index() == 0 and isinstance(parsed, clip.Config) and parsed.report is not None:
+    for path in write_report(parsed.report, workdir):
       print(f"report      {path}")
   return True
 
@@ -52,17 +57,17 @@ def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:
       yield f"changed     config.{key}: {old!r} -> {new!r}"
 
 
-def write_report(parsed: clip.Config, workdir: epath.PathLike) -> tuple[epath.Path, ...]:
+def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Path, ...]:
   """The page of a finished run: curves, held-out pictures with their nearest names, typed queries."""
   bundle = hub.load(workdir)
-  source = sources.open(parsed.report.source)
+  source = sources.open(wanted.source)
   page = report.build(
-    parsed.report.title,
+    wanted.title,
     shlex.join(["python", *sys.argv]),
     encode_image=bundle.encode_image,
     encode_text=bundle.encode_text,
     examples=source,
-    queries=parsed.report.queries,
+    queries=wanted.queries,
     metrics=workdir,
     credit=source.credit or "",
   )

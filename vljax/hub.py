@@ -1,7 +1,8 @@
 """One call from a name or a folder to a model that takes pictures and words."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -46,6 +47,8 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
     return from_imported(interop.load(source, **options))
   path = epath.Path(source)
   if path.is_dir() and ((path / metadata_lib.FILE).exists() or (path / "checkpoints").exists()):
+    if options:
+      raise ValueError(f"{path} is a vljax workdir, which takes no {', '.join(sorted(options))}; legal: step, which")
     return _from_workdir(path, step, which)
   return from_imported(interop.load(path, **options))
 
@@ -75,8 +78,10 @@ class Bundle:
   rules: clip.Preprocess
   notes: tuple[str, ...] = ()
 
-  def __post_init__(self):
-    object.__setattr__(self, "predict", clip.Towers(self.model, self.rules).predict())
+  @functools.cached_property
+  def predict(self) -> dict[str, Callable]:
+    """The recipe's own functions of (params, arrays): encode_image, encode_text, scale."""
+    return clip.Towers(self.model, self.rules).predict()
 
   @property
   def size(self) -> int:
@@ -191,6 +196,8 @@ def from_imported(found: interop.Imported) -> Bundle:
 def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle:
   params, metadata = load_params(path, step, which)
   parsed = recipes.parse(metadata.config)
+  if not isinstance(parsed, clip.Config):
+    raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder")
   tokenizer = tokenizers.load(path / vocabulary.FOLDER)
   stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
   metadata_lib.check(metadata, stored, str(path))

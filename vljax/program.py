@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-USER_ERRORS = (ValueError, FileNotFoundError, NotADirectoryError, ImportError, PermissionError)
+USER_ERRORS = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 def run(main: Callable[[list[str]], int]) -> int:

@@ -76,6 +76,8 @@ class Manager:
     if not (force or step % self.every == 0) or step in self._orbax.all_steps():
       return False
     self.wait()
+    if self._started is None:
+      self._write_metadata()
     held = self._frozen.leaves if self._frozen else {}
     arrays, index = packing.pack(state)
     arrays = {name: x for name, x in arrays.items() if name not in held}
@@ -181,14 +183,20 @@ class Manager:
       self._orbax.reload()
 
   def _agree_on(self, metadata: metadata_lib.Metadata | None) -> metadata_lib.Metadata:
-    """The run's metadata, checked against the workdir's and written there."""
-    if (self.workdir / metadata_lib.FILE).exists():
-      found = metadata_lib.read(self.workdir)
-      metadata_lib.check(found, metadata or found, str(self.workdir))
-      metadata = metadata or found
-    chosen = metadata or metadata_lib.Metadata()
-    processes.first(lambda: metadata_lib.write(self.workdir, chosen))
-    return chosen
+    """The run's metadata, checked against the workdir's.
+
+    What a begun run holds is replaced with the first save only: a config that does not fit it leaves it as it was.
+    """
+    if not (self.workdir / metadata_lib.FILE).exists():
+      self._metadata = metadata or metadata_lib.Metadata()
+      self._write_metadata()
+      return self._metadata
+    found = metadata_lib.read(self.workdir)
+    metadata_lib.check(found, metadata or found, str(self.workdir))
+    return metadata or found
+
+  def _write_metadata(self) -> None:
+    processes.first(lambda: metadata_lib.write(self.workdir, self._metadata))
 
 
 def _move(source: epath.Path, target: epath.Path) -> None:

@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from vljax import parallel
+from vljax import parallel, tree
 from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
-from vljax.models import dual_encoder
+from vljax.models import dual_encoder, fitting
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
 from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Int, Params, Rng, UInt8
-
 
 TOKENIZER_MEANING = ("kind", "sha256", "length", "options")
 
@@ -94,7 +94,7 @@ class Config(Run):
   label_smoothing: float = 0.0
   trains: str = ".*"
   preprocess: Preprocess = Preprocess()
-  tokenizer: vocabulary.Vocabulary = vocabulary.Vocabulary()
+  tokenizer: vocabulary.Vocabulary | None = vocabulary.Vocabulary()
   evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
   report: Report | None = None
 
@@ -105,7 +105,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   Raises:
     ValueError: an unknown variant or override, or a tokenizer that does not fit the text tower.
   """
-  model = dual_encoder.build_from(image=dict(config.image), text=dict(config.text), dim=config.dim)
+  model = build_model(config)
   if tokenizer is not None:
     check_tokenizer(model, tokenizer)
   towers = Towers(model, config.preprocess)
@@ -122,12 +122,26 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
 
   def join(params, z):
     scale = model.apply({"params": params}, method="scale")
-    loss, metrics = softmax_contrastive(*z, scale, label_smoothing=config.label_smoothing)
-    return {"loss": loss}, {**metrics, "scale": scale}
+    image, text = z
+    loss, metrics = softmax_contrastive(image, text, scale, label_smoothing=config.label_smoothing)
+    return {"loss": loss}, metrics
 
   phase = Paired(name="clip", embed=embed, join=join, trains=config.trains, streams=tuple(config.streams))
   evals = {} if tokenizer is None else {k: _evaluation(e, config, model, tokenizer) for k, e in config.evals.items()}
   return Recipe(init=init, phases=(phase,), predict=towers.predict(), evals=evals, model=model)
+
+
+def build_model(config: Config) -> dual_encoder.DualEncoder:
+  """The dual encoder of a config; blocks at the bottom of a tower that `trains` leaves out get no weight gradients."""
+  towers = {"image": dict(config.image), "text": dict(config.text)}
+  model = dual_encoder.build_from(**towers, dim=config.dim)
+  if config.trains == ".*":
+    return model
+  mask = tree.split(fitting.abstract(model), config.trains).mask
+  for name, tower in towers.items():
+    live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
+    tower["held"] = int(np.argmax(live)) if live.any() else len(live)
+  return dual_encoder.build_from(**towers, dim=config.dim)
 
 
 def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:

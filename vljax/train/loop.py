@@ -8,7 +8,6 @@ from etils import epath
 
 from vljax.checkpoint import Manager, Metadata, partial, preemption
 from vljax.checkpoint.load import load_params
-from vljax.data.loader import Loader
 from vljax.evaluate import schedule as evaluations
 from vljax.train import summary
 from vljax.train.metrics import Goodput, Late, Meter, Row
@@ -22,7 +21,7 @@ from vljax.train.writers import build as build_writers
 from vljax.types import Batch
 
 
-class NotFinite(RuntimeError):
+class NotFinite(FloatingPointError):
   """Too many steps in a row had gradients that are not finite; the last checkpoint is from before them."""
 
 
@@ -67,6 +66,7 @@ def run(
         progress.say(line)
       if start >= config.steps:
         progress.say(f"complete    all {config.steps:,} steps are done; a larger config.steps goes on")
+        return state
       with progress, preemption.watch() as preempted:
         return _Loop(trainer, manager, writer, progress, goodput, consumed).run(state, preempted)
 
@@ -111,14 +111,14 @@ class _Loop:
   def run(self, state: State, preempted: Callable[[int], bool]) -> State | None:
     first, last = int(state.step), self.config.steps
     self.meter = Meter(self.goodput, last, first)
-    loaders = self.trainer.loaders(self.consumed)
+    self.loaders = self.trainer.loaders(self.consumed)
     try:
       if first == 0:
         self._evaluate(state, 0)
       for step in range(first, last):
-        state = self._step(state, step, loaders)
+        state = self._step(state, step)
         done = step + 1
-        if preempted(done):
+        if preempted(done) and done < last:
           self._flush()
           self._save(state, done, force=True)
           self.progress.say(f"preempted: saved step {done:,}; start the same command again to go on")
@@ -129,15 +129,15 @@ class _Loop:
       self._flush()
       self._save(state, last, force=True)
     finally:
-      for loader in loaders.values():
+      for loader in self.loaders.values():
         loader.close()
     return state
 
-  def _step(self, state: State, step: int, loaders: dict[str, Loader]) -> State:
+  def _step(self, state: State, step: int) -> State:
     due = self.trainer.due(step)
     streams = dict.fromkeys(part for _, stream in due for part in stream.split("+"))
     with self.goodput.track("data"):
-      batches = {name: self.trainer.put(next(loaders[name])) for name in streams}
+      batches = {name: self.trainer.put(next(self.loaders[name])) for name in streams}
     for name in streams:
       self.consumed[name] += 1
     program = self._program(state, batches, due)
@@ -175,6 +175,7 @@ class _Loop:
     if values.get("first_bad", -1) >= 0:
       leaf = self.trainer.step.leaf_names(due)[int(values["first_bad"])]
       self.progress.say(f"step {step}: the gradient of {leaf} is not finite; the update was skipped")
+    values |= {f"data/{name}/broken": loader.broken.count for name, loader in self.loaders.items()}
     values |= self.meter.report()
     if step % self.config.log_every == 0 or step in (1, self.config.steps):
       self.writer.write(step, values | self.goodput.report())

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vljax.data.vocabulary import Vocabulary
 from vljax.parallel.mesh import Mesh
 from vljax.train.ema import Ema
 from vljax.train.optim import Group
@@ -65,6 +66,7 @@ class Run:
     log_every: steps between rows of metrics.
     writers: where metrics go, of vljax.train.writers.
     init: (workdir, regex over its parameter names, prefix that the taken names get) per run to start from.
+    tokenizer: of the streams' texts; None if there are none.
   """
 
   recipe: str
@@ -84,6 +86,7 @@ class Run:
   checkpoint: Checkpoints = Checkpoints()
   writers: tuple[str, ...] = ("jsonl", "png")
   init: tuple[tuple[str, str, str], ...] = ()
+  tokenizer: Vocabulary | None = None
 
   def __post_init__(self):
     for name, least in (("steps", 1), ("log_every", 1), ("max_bad_steps", 1), ("workers", 0)):

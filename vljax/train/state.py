@@ -17,8 +17,7 @@ from vljax.train.recipe import Recipe
 from vljax.types import Array, Batch, Extras, Params, Rng
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
   """All that a step changes.
 
   Attributes:

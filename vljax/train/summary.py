@@ -26,14 +26,13 @@ def lines(trainer: Trainer, state: State, workdir: Any, resumed: str) -> Iterato
   held, largest = per_device(state)
   yield f"state       {held / MIB:,.1f} MiB on the fullest device, {largest / MIB:,.1f} MiB in all"
   for name, stream in trainer.streams.items():
-    config = trainer.config.streams[name]
-    source = stream.source.name or config.source
+    config, source = trainer.config.streams[name], trainer.sources[name]
     yield (
-      f"stream      {name}: {source}, {len(stream):,} examples, batch {config.batch:,} in {config.micro} parts, "
+      f"stream      {name}: {source.name}, {len(stream):,} examples, batch {config.batch:,} in {config.micro} parts, "
       f"weight {config.weight:g}"
     )
-    if stream.source.credit:
-      yield f"credit      {stream.source.credit}"
+    if source.credit:
+      yield f"credit      {source.credit}"
   save = trainer.config.checkpoint
   yield f"checkpoints {workdir}/checkpoints, every {save.every:,} steps, the newest {save.keep} kept"
   yield f"start       {resumed}"

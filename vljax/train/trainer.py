@@ -28,7 +28,7 @@ class Trainer:
 
   Attributes:
     mesh, rules: where arrays lie; `use()` enters them.
-    streams: name to stream of examples.
+    sources, streams: name to source and to stream of its examples.
     layout: names, logical axes and splits of the parameters.
     optimisers: slot to optimiser.
     step: the train step.
@@ -46,9 +46,10 @@ class Trainer:
     for name, stream in config.streams.items():
       meshes.check_batch(name, stream.batch, self.mesh, stream.micro)
     _check_streams(recipe, config)
+    self.sources = {name: sources.open(stream.source) for name, stream in config.streams.items()}
     self.streams = {
       name: loader.Stream(
-        sources.open(stream.source),
+        self.sources[name],
         transforms.build(stream.transforms, tokenizer, f"config.streams.{name}.transforms"),
         seed=config.seed,
         shuffle=stream.shuffle,
@@ -135,3 +136,7 @@ def _check_streams(recipe: Recipe, config: Run) -> None:
         raise ValueError(
           f"phase {phase.name!r} reads the stream {stream!r}; config.streams has {', '.join(sorted(config.streams))}"
         )
+  read = {stream for phase in recipe.phases for stream in phase.streams}
+  for name in config.streams:
+    if name not in read:
+      raise ValueError(f"no phase reads config.streams.{name}; the phases read {', '.join(sorted(read))}")
