@@ -14,11 +14,11 @@ from configs import common
 
 def get_config(arg=""):
   """Arguments: dir (of the data), steps, batch, size (pixels), smoke."""
-  a = common.parse_arg(arg, dir="flickr8k", steps=1200, batch=256, size=64, smoke=False)
+  a = common.parse_arg(arg, dir="flickr8k", steps=1100, batch=256, size=64, smoke=False)
   c = ml_collections.ConfigDict(
     dict(recipe="clip", dim=16 if a.smoke else 192, steps=2 if a.smoke else a.steps, seed=0)
   )
-  variant, size, vocab, length = ("test", 16, 300, 32) if a.smoke else ("small", a.size, 4000, 32)
+  variant, size, vocab, length = ("test", 16, 300, 24) if a.smoke else ("small", a.size, 4000, 24)
   flickr = f"pairs:{a.dir}?table=captions.jsonl&images=images_128.tar&holdout=500"
   source = f"synthetic:pairs?n=64&size={size}" if a.smoke else flickr
   batch = 8 if a.smoke else a.batch

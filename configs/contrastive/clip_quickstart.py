@@ -14,7 +14,7 @@ from configs import common
 def get_config(arg=""):
   """Arguments: steps, batch, size (pixels), lang (of the names, such as en or de), by (what is held
   out: base, or the stricter concept, which also keeps the genders of one emoji together), smoke."""
-  a = common.parse_arg(arg, steps=400, batch=256, size=32, lang="en", by="base", smoke=False)
+  a = common.parse_arg(arg, steps=240, batch=256, size=32, lang="en", by="base", smoke=False)
   c = ml_collections.ConfigDict(
     dict(recipe="clip", dim=16 if a.smoke else 128, steps=2 if a.smoke else a.steps, seed=0)
   )
@@ -53,6 +53,6 @@ def get_config(arg=""):
     c.report = dict(
       title="CLIP on emoji",
       source=f"{source}&split=val",
-      queries=("a red heart", "animal face", "flag with stars", "person doing sports", "something to eat"),
+      queries=("a smiling face", "a woman at work", "a red sign", "fruit", "a hand with dark skin"),
     )
   return c
