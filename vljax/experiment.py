@@ -15,6 +15,7 @@ from vljax import hub, recipes, report
 from vljax.checkpoint import Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import sources, vocabulary
+from vljax.models import fitting
 from vljax.parallel import mesh as meshes
 from vljax.recipes import clip
 from vljax.train import loop
@@ -40,7 +41,7 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
   for line in changes(workdir, metadata):
     print(line, file=sys.stderr)
-  state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata)
+  state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata, resize=fitting.resize_leaf)
   if state is None:
     return False
   if jax.process_index() == 0 and isinstance(parsed, clip.Config) and parsed.report is not None:

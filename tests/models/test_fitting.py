@@ -74,3 +74,11 @@ def test_resizing_equals_torch(size):
   want = torch.nn.functional.interpolate(image, (size, size), mode="bicubic", antialias=True, align_corners=False)
   got = fitting.resize_grid(jnp.asarray(grid), size)
   np.testing.assert_allclose(got, want[0].permute(1, 2, 0).reshape(-1, 6).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_resize_leaf_takes_position_grids_with_and_without_a_class_token(extra):
+  leaf = np.random.default_rng(0).normal(size=(16 + extra, 3)).astype(np.float32)
+  resized = fitting.resize_leaf("image/pos", leaf, (64 + extra, 3))
+  np.testing.assert_allclose(resized, fitting.resize_grid(leaf, 8, extra))
+  assert fitting.resize_leaf("text/pos", leaf, (64 + extra, 3)) is leaf

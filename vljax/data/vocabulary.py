@@ -20,7 +20,7 @@ class Vocabulary:
     length: ids per text.
     path: the vocabulary's file or folder; None looks where the kind says.
     learn: a source whose captions a sentencepiece vocabulary is learned from.
-    size: pieces of the learned vocabulary.
+    size: pieces of the learned vocabulary, or as many as its captions can fill.
   """
 
   kind: Literal["clip_bpe", "sentencepiece", "wordpiece", "hf_json"] = "clip_bpe"
@@ -72,4 +72,8 @@ def _make(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
   if vocabulary.kind != "sentencepiece":
     raise ValueError(f"config.tokenizer.learn needs kind = 'sentencepiece'; found {vocabulary.kind!r}")
   texts = captions(sources.open(vocabulary.learn))
-  return tokenizers.train_sentencepiece(texts, vocabulary.size, length=vocabulary.length)
+  try:
+    return tokenizers.train_sentencepiece(texts, vocabulary.size, length=vocabulary.length)
+  except tokenizers.TooFewTexts as error:
+    logging.warning("the captions fill a vocabulary of %d pieces, not of %d", error.most, vocabulary.size)
+    return tokenizers.train_sentencepiece(texts, error.most, length=vocabulary.length)

@@ -57,3 +57,17 @@ def resize_grid(positions: Float[Array, "n d"], grid: int, extra: int = 0) -> Fl
     table[extra:].reshape(old, old, -1), (grid, grid, table.shape[-1]), "bicubic", antialias=True
   )
   return jnp.concatenate([table[:extra], cells.reshape(grid * grid, -1).astype(table.dtype)])
+
+
+def resize_leaf(name: str, leaf: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
+  """A leaf of another model for a target of this shape: position grids are resized, other leaves come back as they are.
+
+  What `checkpoint.partial` takes as its `resize`. A grid of n * n rows may have a class token in front.
+  """
+  if not name.endswith("image/pos") or leaf.shape[1:] != shape[1:]:
+    return leaf
+  for extra in (0, 1):
+    old, new = ((rows - extra) ** 0.5 for rows in (leaf.shape[0], shape[0]))
+    if old.is_integer() and new.is_integer():
+      return resize_grid(leaf, int(new), extra)
+  return leaf

@@ -11,12 +11,12 @@ from vljax import config
 from vljax.data.tokenizers.base import SPEC, Tokenizer
 from vljax.data.tokenizers.clip_bpe import ClipBpe
 from vljax.data.tokenizers.hugging_face import HfJson, WordPiece
-from vljax.data.tokenizers.sentence_piece import SentencePiece, train_sentencepiece
+from vljax.data.tokenizers.sentence_piece import SentencePiece, TooFewTexts, train_sentencepiece
 
 KINDS = {c.kind: c for c in (ClipBpe, SentencePiece, WordPiece, HfJson)}
 
 __all__ = [
-  "KINDS", "SPEC", "ClipBpe", "HfJson", "SentencePiece", "Tokenizer", "WordPiece", "build", "load",
+  "KINDS", "SPEC", "ClipBpe", "HfJson", "SentencePiece", "Tokenizer", "TooFewTexts", "WordPiece", "build", "load",
   "train_sentencepiece",
 ]  # fmt: skip
 

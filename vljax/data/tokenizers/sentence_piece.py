@@ -64,6 +64,14 @@ class SentencePiece(base.Tokenizer):
       raise ValueError(f"not a SentencePiece model ({len(self.vocabulary)} bytes): {error}") from error
 
 
+class TooFewTexts(ValueError):
+  """The texts cannot fill a vocabulary of the size that was asked for; `most` is what they can."""
+
+  def __init__(self, message: str, most: int):
+    super().__init__(message)
+    self.most = most
+
+
 def train_sentencepiece(
   texts: Iterable[str],
   vocab_size: int,
@@ -82,8 +90,8 @@ def train_sentencepiece(
   vocabulary. With `lower` the case folding is part of the model. The tokenizer is also saved in `directory`, if given.
 
   Raises:
-    ValueError: no text, an unknown `model`, or a `vocab_size` that the texts cannot fill (with the greatest legal one)
-      or that cannot hold their characters (with the smallest).
+    ValueError: no text, an unknown `model`, or a `vocab_size` that cannot hold their characters (with the smallest).
+    TooFewTexts: a `vocab_size` that the texts cannot fill (with the greatest legal one).
   """
   config.choose("SentencePiece model", model, dict.fromkeys(MODELS))
   lines = [line for text in texts if (line := " ".join(text.split()))]
@@ -110,17 +118,17 @@ def train_sentencepiece(
       minloglevel=2,
     )
   except RuntimeError as error:
-    raise ValueError(_explain(str(error), vocab_size, len(lines))) from error
+    raise _explain(str(error), vocab_size, len(lines)) from error
   tokenizer = SentencePiece(vocabulary=made.getvalue(), length=length, bos=bos)
   if directory is not None:
     tokenizer.save(directory)
   return tokenizer
 
 
-def _explain(message: str, vocab_size: int, count: int) -> str:
+def _explain(message: str, vocab_size: int, count: int) -> ValueError:
   start = f"vocab_size = {vocab_size} does not fit the {count} texts"
   if found := re.search(r"set it to a value <= (\d+)", message):
-    return f"{start}; legal: at most {found[1]}"
+    return TooFewTexts(f"{start}; legal: at most {found[1]}", int(found[1]))
   if found := re.search(r"required_chars\D*\d+ vs (\d+)", message):
-    return f"{start}; legal: at least {found[1]}"
-  return f"{start}: {message}"
+    return ValueError(f"{start}; legal: at least {found[1]}")
+  return ValueError(f"{start}: {message}")
