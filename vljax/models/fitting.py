@@ -60,7 +60,7 @@ def resize_grid(positions: Float[Array, "n d"], grid: int, extra: int = 0) -> Fl
 
 
 def resize_leaf(name: str, leaf: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
-  """A leaf of another model for a target of this shape: position grids are resized, other leaves come back as they are.
+  """A leaf of another model for a target of this shape: position grids are resized, other leaves stay as they are.
 
   What `checkpoint.partial` takes as its `resize`. A grid of n * n rows may have a class token in front.
   """

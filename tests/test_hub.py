@@ -1,0 +1,112 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vljax
+from vljax import hub, interop
+from vljax.models import dual_encoder, fitting
+
+
+@pytest.fixture(scope="module")
+def bundle(smoke_workdir):
+  return hub.load(smoke_workdir)
+
+
+@pytest.fixture(scope="module")
+def picture():
+  return np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+
+
+def test_pictures_of_every_kind_give_the_same_vector(bundle, picture, tmp_path):
+  file = tmp_path / "x.png"
+  Image.fromarray(picture).save(file)
+  encoded = io.BytesIO()
+  Image.fromarray(picture).save(encoded, format="PNG")
+  z = bundle.encode_image([picture, Image.fromarray(picture), encoded.getvalue(), file, str(file)])
+  assert z.shape == (5, bundle.model.dim)
+  np.testing.assert_allclose(z, np.broadcast_to(z[0], z.shape), atol=1e-6)
+  np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-5)
+  np.testing.assert_allclose(bundle.encode_image(picture), z[:1], atol=1e-5)
+
+
+def test_texts_are_unit_vectors_and_one_alone_is_a_list_of_one(bundle):
+  z = bundle.encode_text(["a red circle", "a blue square"])
+  np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-5)
+  np.testing.assert_allclose(bundle.encode_text("a red circle"), z[:1], atol=1e-5)
+
+
+def test_zero_shot_is_the_softmax_of_scaled_cosines(bundle, picture):
+  names = ["circle", "square", "ring"]
+  p = bundle.zero_shot([picture, picture], names, templates=("a {}",))
+  logits = bundle.scale * bundle.encode_image([picture]) @ bundle.encode_text([f"a {n}" for n in names]).T
+  expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+  np.testing.assert_allclose(p, np.repeat(expected, 2, 0), atol=1e-4)
+
+
+def test_an_exported_encoder_takes_any_batch(bundle, picture, tmp_path):
+  bundle.export("image", tmp_path / "image.bin")
+  bundle.export("text", tmp_path / "text.bin")
+  pictures = np.stack([bundle.preprocess(picture)] * 3)
+  np.testing.assert_allclose(
+    hub.call_exported(tmp_path / "image.bin", pictures), bundle.encode_image(pictures), atol=1e-5
+  )
+  tokens = bundle.tokenizer(["a red circle", "ring"])
+  np.testing.assert_allclose(
+    hub.call_exported(tmp_path / "text.bin", tokens), bundle.encode_text(["a red circle", "ring"]), atol=1e-5
+  )
+  with pytest.raises(ValueError, match="unknown tower 'images'; did you mean 'image'"):
+    bundle.export("images", tmp_path / "x.bin")
+
+
+def test_a_workdir_evaluates_itself(bundle):
+  report = bundle.evaluate()
+  assert {"retrieval/image_to_text/R@10", "retrieval/text_to_image/R@10", "groups/top1"} <= set(report)
+
+
+@pytest.mark.parametrize(
+  ("content", "message"), [(None, "there is no picture"), (b"not a picture", "are not an image")]
+)
+def test_a_bad_picture_is_named(bundle, tmp_path, content, message):
+  file = tmp_path / "bad.jpg"
+  if content:
+    file.write_bytes(content)
+  with pytest.raises((ValueError, FileNotFoundError), match=rf"bad.jpg.*|{message}") as error:
+    bundle.encode_image(file)
+  assert message in str(error.value)
+  assert "bad.jpg" in str(error.value)
+
+
+def test_a_published_folder_opens_and_says_what_it_took_for_granted(tmp_path):
+  model = dual_encoder.build("test")
+  rng = np.random.default_rng(0)
+  from vljax import tree
+
+  shapes = tree.flatten(fitting.abstract(model))
+  params = tree.unflatten({name: rng.normal(size=s.shape).astype(np.float32) * 0.1 for name, s in shapes.items()})
+  config = {
+    "image": {f: getattr(model.image, f) for f in ("image_size", "patch", "width", "depth", "heads", "activation")},
+    "text": {f: getattr(model.text, f) for f in ("vocab", "length", "width", "depth", "heads", "activation")},
+    "dim": model.dim,
+  }
+  interop.save(tmp_path / "hf", interop.Imported(config, params, interop.imported.clip_preprocess(16), {}, []), "hf")
+  found = hub.load(tmp_path / "hf")
+  assert found.tokenizer is None
+  assert any("tokenizer" in note for note in found.notes)
+  with pytest.raises(ValueError, match="brings no tokenizer"):
+    found.encode_text("x")
+  with pytest.raises(ValueError, match="brings no evaluations of its own"):
+    found.evaluate()
+
+
+def test_the_package_gives_the_hub():
+  assert vljax.hub is hub
+  assert "openai:ViT-B-32" in hub.list_models()
+
+
+def test_what_is_no_model_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="missing does not exist"):
+    hub.load(tmp_path / "missing")
+  with pytest.raises(ValueError, match="is no known checkpoint"):
+    hub.load(tmp_path)
