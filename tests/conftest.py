@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -31,3 +33,63 @@ def data_dir() -> pathlib.Path:
 def root() -> pathlib.Path:
   """The repository's root."""
   return ROOT
+
+
+@pytest.fixture(scope="session")
+def smoke(root):
+  """A function of overrides that loads the quickstart's `:smoke` config: two steps of a `test`-size CLIP."""
+  from vljax import config
+
+  return lambda *overrides: config.load(f"{root}/configs/contrastive/clip_quickstart.py:smoke", overrides)
+
+
+@pytest.fixture(scope="session")
+def smoke_workdir(smoke, tmp_path_factory) -> pathlib.Path:
+  """A finished run of the quickstart's `:smoke` config; not to be changed."""
+  from vljax import experiment
+
+  workdir = tmp_path_factory.mktemp("smoke") / "run"
+  assert experiment.train(smoke(), workdir)
+  return workdir
+
+
+@pytest.fixture(scope="session")
+def make_trainer(smoke, smoke_workdir):
+  """A function of overrides that lays out the `:smoke` run, on the first `devices` devices (None: all)."""
+  from vljax import recipes
+  from vljax.data import tokenizers
+  from vljax.train import trainer
+
+  tokenizer, make_mesh = tokenizers.load(smoke_workdir / "tokenizer"), trainer.meshes.make
+
+  def make(*overrides, devices=None):
+    parsed = recipes.parse(smoke(*overrides))
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(trainer.meshes, "make", lambda config: make_mesh(config, jax.devices()[:devices]))
+      return trainer.Trainer(recipes.build(parsed), parsed, tokenizer)
+
+  return make
+
+
+@pytest.fixture(scope="session")
+def start_training(root):
+  """A function (arguments of launch/train.py, simulated devices) -> the running process; killed by id in the end."""
+  running = []
+
+  def start(*arguments, devices=1, before=()):
+    environment = os.environ | {
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+      "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache/jax"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    command = [sys.executable, *before, "launch/train.py", *map(str, arguments)]
+    output = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running.append(subprocess.Popen(command, cwd=root, env=environment, **output))
+    return running[-1]
+
+  yield start
+  for process in running:
+    if process.poll() is None:
+      process.kill()
+    process.communicate()

@@ -164,7 +164,9 @@ def test_a_failed_save_is_reported(tmp_path, monkeypatch):
 def test_meaning(tmp_path):
   quick = Metadata({"steps": 3}, {"image": {"activation": "quick_gelu", "mean": (0.5, 0.5)}})
   Manager(tmp_path, metadata=quick).close()
-  Manager(tmp_path, metadata=Metadata({"steps": 4}, quick.meaning)).close()
+  with Manager(tmp_path, metadata=Metadata({"steps": 4}, quick.meaning)) as manager:
+    assert metadata.read(tmp_path).config == {"steps": 3}, "a config that may not fit replaces nothing yet"
+    manager.save(1, {"w": jnp.ones(3)})
   exact = Metadata({}, {"image": {"activation": "gelu", "mean": (0.5, 0.5)}})
   message = "means something else than this run: image.activation is 'quick_gelu', expected 'gelu'"
   with pytest.raises(ValueError, match=re.escape(message) + "$"):
