@@ -17,6 +17,7 @@ from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import sources, vocabulary
 from vljax.models import fitting
 from vljax.parallel import mesh as meshes
+from vljax.parallel import processes
 from vljax.recipes import clip
 from vljax.train import loop
 
@@ -36,7 +37,9 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   meshes.initialize()
   tokenizer = None
   if parsed.tokenizer is not None:
-    tokenizer = vocabulary.prepare(parsed.tokenizer, workdir, write=jax.process_index() == 0)
+    prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir)
+  processes.first(prepare)
+  tokenizer = prepare()
   recipe = recipes.build(parsed, tokenizer)
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
   for line in changes(workdir, metadata):

@@ -187,7 +187,7 @@ class Manager:
 
     What a begun run holds is replaced with the first save only: a config that does not fit it leaves it as it was.
     """
-    if not (self.workdir / metadata_lib.FILE).exists():
+    if not processes.agree((self.workdir / metadata_lib.FILE).exists()):
       self._metadata = metadata or metadata_lib.Metadata()
       self._write_metadata()
       return self._metadata

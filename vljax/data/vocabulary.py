@@ -33,7 +33,7 @@ class Vocabulary:
 def prepare(vocabulary: Vocabulary, workdir: epath.PathLike, write: bool = True) -> tokenizers.Tokenizer:
   """The tokenizer in WORKDIR/tokenizer; where there is none, it is made and, with `write`, kept there.
 
-  Every process makes the same one, since learning is deterministic; only one should write.
+  Of several processes one should do so before the others.
 
   Raises:
     ValueError: the kept one is of another kind or length than the config says, or `learn` goes with another kind.
