@@ -38,8 +38,8 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   tokenizer = None
   if parsed.tokenizer is not None:
     prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir)
-  processes.first(prepare)
-  tokenizer = prepare()
+    processes.first(prepare)
+    tokenizer = prepare()
   recipe = recipes.build(parsed, tokenizer)
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
   for line in changes(workdir, metadata):
