@@ -1,0 +1,92 @@
+"""Every config says what it is, builds at its full size without its data, and lowers in its `:smoke` variant."""
+
+import ast
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from vljax import config, parallel, recipes, tree
+from vljax.checkpoint import load_params
+from vljax.data import vocabulary
+from vljax.models import dual_encoder, fitting
+from vljax.train import optim, writers
+from vljax.train.trainer import Trainer
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.py") if p.name != "common.py")
+PUBLISHED = [name for name in dual_encoder.VARIANTS if name not in ("test", "small")]
+
+
+def load(spec, *overrides):
+  return recipes.parse(config.load(f"{ROOT}/{spec}", overrides))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstring_names_command_hardware_expectation_and_status(file):
+  text = ast.get_docstring(ast.parse((ROOT / file).read_text()))
+  assert re.search(rf"python launch/train.py --config={file}\S* --workdir=\S+", text)
+  assert "Hardware:" in text
+  assert "Expected:" in text
+  assert re.search(r"Status:\s+(reproduced|runs|untested)", text)
+  assert "`:smoke`" in text
+
+
+@pytest.mark.parametrize("spec", [*FILES, *(f"configs/contrastive/clip.py:variant={name}" for name in PUBLISHED)])
+def test_full_size_builds_and_its_groups_match_the_parameters(spec):
+  parsed = load(spec)
+  model = recipes.build(parsed).model
+  params = fitting.abstract(model)
+  optim.check(parsed.optim, [n for name, leaf in tree.flatten(params).items() for n in tree.layer_names(name, leaf)])
+  decayed = [group.wd > 0 for _, group in parsed.optim]
+  for name, leaf in tree.flatten(params).items():
+    plain = {decayed[optim.match(parsed.optim, n)] for n in tree.layer_names(name, leaf)}
+    assert plain == {not name.endswith(("/bias", "/scale", "log_scale"))}, name
+  crops = [step[1] for step in parsed.streams["train"].transforms if step[0] == "random_resized_crop"]
+  assert crops == [model.image.image_size]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_are_the_models_of_that_name(name):
+  parsed = load(f"configs/contrastive/clip.py:variant={name}")
+  found, expected = recipes.build(parsed).model, dual_encoder.build(name)
+  assert fitting.abstract(found) == fitting.abstract(expected)
+  for tower in ("image", "text"):
+    assert getattr(found, tower).activation == getattr(expected, tower).activation
+  assert parsed.streams["train"].batch % 1024 == 0
+  assert parsed.steps * parsed.streams["train"].batch <= 34e9 * 1.2, "no run saw more than 34 billion examples"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_smoke_lowers_on_a_mesh(file, tmp_path):
+  parsed = load(f"{file}:smoke", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
+  assert parsed.steps == 2
+  tokenizer = vocabulary.prepare(parsed.tokenizer, tmp_path)
+  trainer = Trainer(recipes.build(parsed, tokenizer), parsed, tokenizer)
+  where = parallel.batch_sharding(trainer.mesh)
+  rows = lambda x: jax.ShapeDtypeStruct((parsed.streams["train"].batch, *x.shape[1:]), x.dtype, sharding=where)
+  with trainer.use():
+    batches = {"train": jax.tree.map(rows, trainer.example)}
+    lowered = trainer.step.jitted.lower(trainer.target(), batches, due=trainer.due(0))
+  assert lowered.out_info[0].step.shape == ()
+  assert "clip/train/loss" in lowered.out_info[1]
+
+
+def test_smoke_trains_two_steps(smoke_workdir):
+  rows = writers.read(smoke_workdir)
+  assert [row["step"] for row in rows] == [1, 2]
+  assert np.isfinite([row["clip/train/loss"] for row in rows]).all()
+  assert "retrieval/image_to_text/R@10" in rows[-1]
+  params, metadata = load_params(smoke_workdir)
+  assert {"image", "text", "image_head", "text_head", "log_scale"} == set(params)
+  assert metadata.config["recipe"] == "clip"
+
+
+def test_arguments_are_typed_and_their_names_known():
+  assert load("configs/contrastive/clip_quickstart.py:steps=9,batch=64,lang=de").steps == 9
+  with pytest.raises(ValueError, match=r"^unknown config argument 'step'; legal: .*, smoke, steps$"):
+    load("configs/contrastive/clip_quickstart.py:step=9")
+  with pytest.raises(ValueError, match=r"^unknown variant 'ViT-B-31'; legal: ViT-B-32, "):
+    load("configs/contrastive/clip.py:variant=ViT-B-31")
