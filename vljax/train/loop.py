@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from etils import epath
 
 from vljax.checkpoint import Manager, Metadata, partial, preemption
@@ -82,7 +83,8 @@ def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) ->
     state = state.replace(params=params)
     if state.ema is not None:
       moving = trainer.layout.moving(params)
-      state = state.replace(ema=jax.tree.map(lambda e, p: p.astype(e.dtype), state.ema, moving))
+      copied = jax.tree.map(lambda e, p: jnp.array(p, e.dtype), state.ema, moving)  # steps donate both
+      state = state.replace(ema=copied)
     resumed = "; ".join(f"{len(r['leaves'])} leaves of {r['source']} (hash {r['hash'][:12]})" for r in records)
   frozen = trainer.layout.frozen(state.params)
   if jax.tree.leaves(frozen):
