@@ -1,101 +1,116 @@
-import chex
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vljax import recipes, tree
+from vljax import config, recipes
 from vljax.data import tokenizers
+from vljax.models import dual_encoder
+from vljax.objectives.contrastive import softmax_contrastive
 from vljax.recipes import clip
-from vljax.train.gradients import gradients
+from vljax.train.recipe import Paired
+
+
+@pytest.fixture(scope="module")
+def parsed(smoke):
+  return recipes.parse(smoke())
+
+
+@pytest.fixture(scope="module")
+def recipe(parsed):
+  return recipes.build(parsed)
 
 
 @pytest.fixture(scope="module")
 def batch():
   rng = np.random.default_rng(0)
-  tokens = rng.integers(4, 300, (8, 16)).astype(np.int32)
-  tokens[:, 7] = 1
-  return {"image": jnp.asarray(rng.integers(0, 255, (8, 16, 16, 3)), jnp.uint8), "tokens": jnp.asarray(tokens)}
+  return {
+    "image": jnp.asarray(rng.integers(0, 255, (4, 16, 16, 3)), jnp.uint8),
+    "tokens": jnp.asarray(rng.integers(2, 300, (4, 16)), jnp.int32).at[:, -1].set(1),
+  }
 
 
 @pytest.fixture(scope="module")
-def built(smoke, batch):
+def params(recipe, batch):
+  return jax.tree.map(lambda x: x, jax.jit(lambda rng: unboxed(recipe.init(rng, batch)[0]))(jax.random.key(0)))
+
+
+def unboxed(tree):
   from flax.core import meta
 
-  parsed = recipes.parse(smoke())
-  recipe = recipes.build(parsed)
-  params, extras = meta.unbox(jax.jit(recipe.init)(jax.random.key(0), batch))
-  return parsed, recipe, params, extras
+  return meta.unbox(tree)
 
 
-def step(recipe, params, extras, batch, micro):
-  cut, phase = tree.split(params, ".*"), recipe.phases[0]
-  run = jax.jit(lambda p: gradients(phase, cut, p, cut.held(p), extras, batch, jax.random.key(1), micro))
-  return run(params)
+def test_one_paired_phase_that_reads_all_streams(parsed, recipe):
+  (phase,) = recipe.phases
+  assert isinstance(phase, Paired)
+  assert (phase.name, phase.streams, phase.trains) == ("clip", ("train",), ".*")
+  two = {"train": parsed.streams["train"], "more": parsed.streams["train"]}
+  assert recipes.build(dataclasses.replace(parsed, streams=two)).phases[0].streams == ("train", "more")
 
 
-def test_micro_batches_give_the_gradient_of_the_whole_batch(built, batch):
-  _, recipe, params, extras = built
-  whole, parts = step(recipe, params, extras, batch, 1), step(recipe, params, extras, batch, 4)
-  chex.assert_trees_all_close(whole.grads, parts.grads, rtol=1e-5, atol=2e-5)  # of sizes up to 4, in float32
-  np.testing.assert_allclose(whole.metrics["loss"], parts.metrics["loss"], rtol=1e-6)
+def test_the_loss_is_that_of_the_towers_features(recipe, params, batch):
+  (phase,) = recipe.phases
+  z, extras = phase.embed(params, {}, batch, jax.random.key(1))
+  terms, metrics = phase.join(params, z)
+  image = recipe.predict["encode_image"](params, batch["image"])
+  text = recipe.predict["encode_text"](params, batch["tokens"])
+  np.testing.assert_allclose(z[0], image, atol=1e-5)
+  np.testing.assert_allclose(z[1], text, atol=1e-5)
+  scale = recipe.predict["scale"](params)
+  assert float(scale) == pytest.approx(1 / 0.07, rel=1e-5)
+  np.testing.assert_allclose(terms["loss"], softmax_contrastive(image, text, scale)[0], rtol=1e-5)
+  assert float(metrics["scale"]) == pytest.approx(float(scale))
+  assert extras == {}
 
 
-def test_the_loss_of_an_untrained_model_is_near_that_of_chance(built, batch):
-  _, recipe, params, extras = built
-  metrics = step(recipe, params, extras, batch, 1).metrics
-  assert set(metrics) == {"loss", "accuracy", "scale"}
-  assert np.log(8) / 2 < float(metrics["loss"]) < 3 * np.log(8)
-  assert float(metrics["scale"]) == pytest.approx(1 / 0.07, rel=1e-5)
+def test_label_smoothing_reaches_the_loss(parsed, params, batch):
+  (phase,) = recipes.build(dataclasses.replace(parsed, label_smoothing=0.3)).phases
+  z, _ = phase.embed(params, {}, batch, jax.random.key(1))
+  expected = softmax_contrastive(*z, 1 / 0.07, label_smoothing=0.3)[0]
+  np.testing.assert_allclose(phase.join(params, z)[0]["loss"], expected, rtol=1e-5)
 
 
-def test_normalization_is_that_of_the_config(built):
-  parsed, recipe, _, _ = built
-  towers = clip.Towers(recipe.model, clip.Preprocess(normalize=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))))
-  image = np.full((1, 2, 2, 3), 51, np.uint8)
-  expected = (0.2 - np.array([0.1, 0.2, 0.3])) / np.array([0.4, 0.5, 0.6])
-  np.testing.assert_allclose(towers.normalize(image)[0, 0, 0], expected, atol=1e-6)
-  assert parsed.preprocess.constants == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+def test_normalization_is_that_of_the_config(parsed):
+  preprocess = clip.Preprocess(normalize=((0.1, 0.2, 0.3), (0.5, 0.25, 2.0)))
+  towers = clip.Towers(dual_encoder.build("test"), preprocess)
+  image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+  expected = (image / 255 - np.array([0.1, 0.2, 0.3])) / np.array([0.5, 0.25, 2.0])
+  np.testing.assert_allclose(towers.normalize(image), expected, atol=1e-5)
+  np.testing.assert_allclose(towers.normalize(image.astype(np.float32)), expected, atol=1e-5)
 
 
-def test_an_untrained_bottom_is_held(smoke):
-  parsed = recipes.parse(smoke(r"trains=image/blocks/1/.*|image/norm_post/.*|text/.*|.*_head/.*|log_scale"))
-  model = clip.build_model(parsed)
-  assert (model.image.held, model.text.held) == (1, 0)
-
-
-def test_predict_gives_unit_vectors(built, batch):
-  _, recipe, params, _ = built
-  for z in (
-    recipe.predict["encode_image"](params, batch["image"]),
-    recipe.predict["encode_text"](params, batch["tokens"]),
-  ):
-    np.testing.assert_allclose(np.linalg.norm(z, axis=-1), 1, atol=1e-5)
+def test_meaning_holds_what_changes_results_silently(parsed, smoke_workdir):
+  tokenizer = tokenizers.load(smoke_workdir / "tokenizer")
+  meaning = recipes.meaning(parsed, tokenizer)
+  assert meaning["image"] == {"activation": "gelu", "pool": "cls", "size": 16}
+  assert meaning["text"] == {"activation": "gelu", "pool": "eos", "eos_id": 1}
+  assert meaning["preprocess"] == {
+    "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize": "shortest",
+  }  # fmt: skip
+  assert meaning["tokenizer"]["sha256"] == tokenizer.sha256
+  assert meaning["tokenizer"]["length"] == 16
 
 
 @pytest.mark.parametrize(
-  ("override", "message"),
+  ("override", "key"),
   [
-    ("text.vocab=64", r"the tokenizer has 300 ids; config.text.vocab = 64 holds fewer"),
-    ("text.length=8", r"config.tokenizer.length = 16 is more than config.text.length = 8"),
-    ("text.eos_id=2", r"tokenizer sentencepiece ends texts with id 1.*config.text pools by 'eos' with eos_id = 2"),
-    ("text.pool=argmax", r"to be pooled by 'eos'; config.text pools by 'argmax'"),
+    ("image.activation=quick_gelu", "image.activation"),
+    ("text.activation=relu", "text.activation"),
+    ("image.pool=mean", "image.pool"),
+    ("image.image_size=32", "image.size"),
+    ("preprocess.interpolation=bilinear", "preprocess.interpolation"),
+    ("preprocess.resize=squash", "preprocess.resize"),
   ],
 )
-def test_a_tokenizer_that_does_not_fit_is_refused(smoke, smoke_workdir, override, message):
-  with pytest.raises(ValueError, match=message):
-    recipes.build(recipes.parse(smoke(override)), tokenizers.load(smoke_workdir / "tokenizer"))
+def test_each_of_these_changes_the_meaning(smoke, parsed, override, key):
+  other = recipes.parse(smoke(f"--config.{override}"))
+  assert list(config.diff(recipes.meaning(parsed), recipes.meaning(other))) == [key]
 
 
-def test_meaning_holds_what_shapes_do_not_tell(smoke, smoke_workdir):
-  parsed = recipes.parse(smoke("image.activation=quick_gelu"))
-  found = recipes.meaning(parsed, tokenizers.load(smoke_workdir / "tokenizer"))
-  assert found["image"]["activation"] == "quick_gelu"
-  assert found["text"] == {"activation": "gelu", "pool": "eos", "eos_id": 1}
-  assert found["preprocess"]["mean"] == (0.5, 0.5, 0.5)
-  assert len(found["tokenizer"]["sha256"]) == 64
-
-
-def test_unknown_recipe():
-  with pytest.raises(ValueError, match="unknown recipe 'clop'; did you mean 'clip'"):
-    recipes.parse({"recipe": "clop"})
+def test_evaluations_need_a_tokenizer(parsed, recipe, smoke_workdir):
+  assert recipe.evals == {}
+  tokenizer = tokenizers.load(smoke_workdir / "tokenizer")
+  assert set(recipes.build(parsed, tokenizer).evals) == {"retrieval", "groups"}
