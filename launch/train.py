@@ -9,6 +9,8 @@ The same command again goes on where the last one stopped.
 import argparse
 import sys
 
+import jax
+
 from vljax import config, experiment, program
 
 
@@ -17,7 +19,7 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--config", required=True, help="a config file, with its arguments after a colon")
   parser.add_argument("--workdir", required=True, help="where checkpoints, metrics and the report go")
   args, overrides = parser.parse_known_args(argv)
-  if experiment.train(config.load(args.config, overrides), args.workdir):
+  if experiment.train(config.load(args.config, overrides), args.workdir) and jax.process_index() == 0:
     print(experiment.next_steps(args.workdir))
   return 0
 

@@ -47,7 +47,7 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata, resize=fitting.resize_leaf)
   if state is None:
     return False
-  if jax.process_index() == 0 and isinstance(parsed, clip.Config) and parsed.report is not None:
+  if isinstance(parsed, clip.Config) and parsed.report is not None:
     for path in write_report(parsed.report, workdir):
       print(f"report      {path}")
   return True
@@ -62,8 +62,13 @@ def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:
 
 
 def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Path, ...]:
-  """The page of a finished run: curves, held-out pictures with their nearest names, typed queries."""
+  """The page of a finished run: curves, held-out pictures with their nearest names, typed queries.
+
+  All processes call this together, since they open the checkpoint together; the first one writes.
+  """
   bundle = hub.load(workdir)
+  if jax.process_index() > 0:
+    return ()
   source = sources.open(wanted.source)
   page = report.build(
     wanted.title,
@@ -86,7 +91,7 @@ def next_steps(workdir: epath.PathLike) -> str:
   return f"""
 Next:
   open it in a notebook    {bin}/pip install jupyterlab
-                           WORKDIR={workdir} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
+                           WORKDIR={shlex.quote(str(workdir))} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
                            or at once: {bin}/python -c {shlex.quote(load)}
   train on your pictures   {bin}/python launch/train.py --workdir=runs/mine \\
                              --config=configs/contrastive/clip_folder.py:dir=PICTURES

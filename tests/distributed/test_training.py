@@ -134,7 +134,12 @@ def test_misspelt_logical_axes_raise(make_trainer):
 
 
 def test_two_processes_are_one(start_training, tmp_path):
-  arguments = ["--config=configs/contrastive/clip_quickstart.py:smoke", "--config.steps=3", "--config.mesh.fsdp=2"]
+  arguments = [
+    "--config=configs/contrastive/clip_quickstart.py:smoke",
+    "--config.steps=3",
+    "--config.mesh.fsdp=2",
+    "--config.report.source=synthetic:pairs?n=16&size=16",
+  ]
   one = start_training(*arguments, f"--workdir={tmp_path}/one", devices=4)
   assert one.wait(timeout=240) == 0, one.stderr.read()
   two = start_training(
@@ -143,6 +148,7 @@ def test_two_processes_are_one(start_training, tmp_path):
   text, errors = two.communicate(timeout=240)
   assert two.returncode == 0, text + errors
   assert "4 x cpu on 2 hosts; mesh data 2, fsdp 2, tensor 1" in text
+  assert text.count("report.html") == text.count("Next:") == 1, "the first process writes and says it"
   rows = [writers.read(tmp_path / name) for name in ("one", "two")]
   losses = [[row["clip/train/loss"] for row in found] for found in rows]
   np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from vljax import parallel
 from vljax.types import Batch
 
 
@@ -58,7 +59,7 @@ def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 25
   rows = []
   for first in range(0, len(items), batch):
     part = list(items[first : first + batch])
-    rows.append(_on_host(function(part + part[-1:] * (batch - len(part))))[: len(part)])
+    rows.append(parallel.to_host(function(part + part[-1:] * (batch - len(part))))[: len(part)])
   return np.concatenate(rows)
 
 
