@@ -15,9 +15,8 @@ def test_it_is_learned_once_and_then_kept(tmp_path):
   np.testing.assert_array_equal(first(["a red circle"]), again(["a red circle"]))
 
 
-def test_every_process_learns_the_same_and_only_one_writes(tmp_path):
-  assert vocabulary.prepare(LEARNED, tmp_path / "a", write=False) == vocabulary.prepare(LEARNED, tmp_path / "b")
-  assert not (tmp_path / "a").exists()
+def test_the_same_captions_give_the_same_vocabulary(tmp_path):
+  assert vocabulary.prepare(LEARNED, tmp_path / "a") == vocabulary.prepare(LEARNED, tmp_path / "b")
 
 
 def test_few_captions_make_a_smaller_vocabulary(tmp_path):
@@ -46,3 +45,9 @@ def test_rows_without_a_caption_are_passed_over(tmp_path):
   table = tmp_path / "rows.jsonl"
   table.write_text('{"image": "a.png", "caption": "one"}\n{"image": "b.png", "caption": ""}\n')
   assert vocabulary.captions(sources.open(f"jsonl:{table}")) == ["one"]
+
+
+def test_a_source_without_captions_is_named(tmp_path):
+  (tmp_path / "x.png").write_bytes(b"")
+  with pytest.raises(ValueError, match="a vocabulary is learned from captions; folder:.* has none"):
+    vocabulary.captions(sources.open(f"folder:{tmp_path}?caption=none"))

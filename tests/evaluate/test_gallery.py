@@ -66,3 +66,35 @@ def test_a_source_without_classes_is_named(gallery):
   gallery.source.classes = None
   with pytest.raises(ValueError, match="zero-shot classification needs classes; solid has none"):
     gallery.zeroshot(PREDICT, 0)
+
+
+def test_a_source_without_captions_is_named(gallery, monkeypatch):
+  monkeypatch.setattr(Solid, "row", lambda self, index: {"label": 0})
+  with pytest.raises(ValueError, match="retrieval needs captions; solid has none"):
+    gallery.retrieval(PREDICT, 0)
+
+
+class Broken(Solid):
+  """The second picture cannot be read."""
+
+  def __getitem__(self, index):
+    if index == 1:
+      raise ValueError("truncated")
+    return super().__getitem__(index)
+
+
+def test_broken_examples_are_left_out_and_named(gallery, caplog):
+  broken = Gallery(Broken(), gallery.transform, gallery.tokenizer, batch=2)
+  assert broken.usable == (0, 2)
+  assert "solid: number 1 is left out of the evaluation: truncated" in caplog.text
+  texts, owner = broken.captions()
+  assert texts == ["value 10", "a 10 picture", "value 200", "a 200 picture"]
+  np.testing.assert_array_equal(owner, [0, 0, 1, 1])
+  assert broken.retrieval(PREDICT, 0)["text_to_image/R@1"] == 1.0
+  assert broken.zeroshot(PREDICT, 0)["top1"] == 1.0
+
+
+def test_a_source_that_is_broken_throughout_raises(gallery, monkeypatch):
+  monkeypatch.setattr(Broken, "__getitem__", lambda self, index: {}["image"])
+  with pytest.raises(ValueError, match="no example of solid can be read; the last error: 'image'"):
+    Gallery(Broken(), gallery.transform, gallery.tokenizer).retrieval(PREDICT, 0)

@@ -30,7 +30,7 @@ RUN = (
 def everything(workdir):
   """Name to array of all that the newest checkpoint of a run of one device holds, and its data position."""
   parsed = recipes.parse(metadata.read(workdir).config)
-  tokenizer = vocabulary.prepare(parsed.tokenizer, workdir, write=False)
+  tokenizer = vocabulary.prepare(parsed.tokenizer, workdir)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "devices", lambda devices=jax.devices()[:1]: devices)
     trainer = Trainer(recipes.build(parsed, tokenizer), parsed, tokenizer)

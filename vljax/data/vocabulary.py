@@ -30,8 +30,8 @@ class Vocabulary:
   size: int = 4000
 
 
-def prepare(vocabulary: Vocabulary, workdir: epath.PathLike, write: bool = True) -> tokenizers.Tokenizer:
-  """The tokenizer in WORKDIR/tokenizer; where there is none, it is made and, with `write`, kept there.
+def prepare(vocabulary: Vocabulary, workdir: epath.PathLike) -> tokenizers.Tokenizer:
+  """The tokenizer in WORKDIR/tokenizer; where there is none, it is made and kept there.
 
   Of several processes one should do so before the others.
 
@@ -49,19 +49,24 @@ def prepare(vocabulary: Vocabulary, workdir: epath.PathLike, write: bool = True)
         )
     return tokenizer
   tokenizer = _make(vocabulary)
-  if write:
-    tokenizer.save(folder)
+  tokenizer.save(folder)
   return tokenizer
 
 
 def captions(source: sources.Source) -> list[str]:
-  """All captions of a source, without opening a picture; rows that lack one are passed over."""
+  """All captions of a source, without opening a picture; rows that lack one are passed over.
+
+  Raises:
+    ValueError: no row has one.
+  """
   found = []
   for i in range(len(source)):
     try:
-      found += source.row(i)["captions"]
+      found += source.row(i).get("captions", ())
     except ValueError as error:
       logging.warning("no captions of row %d for the vocabulary: %s", i, error)
+  if not found:
+    raise ValueError(f"a vocabulary is learned from captions; {source.name} has none")
   return found
 
 

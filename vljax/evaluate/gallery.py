@@ -1,10 +1,12 @@
 """Held-out pictures with their captions, and what a dual encoder is asked about them."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from vljax.data import sources, tokenizers
 from vljax.evaluate import features, knn, retrieval, zeroshot
@@ -29,18 +31,47 @@ class Gallery:
   tokenizer: tokenizers.Tokenizer
   batch: int = 256
 
+  @functools.cached_property
+  def usable(self) -> tuple[int, ...]:
+    """The examples of the source that can be read; the first call reads all of them and names the others.
+
+    Raises:
+      ValueError: there are none.
+    """
+    good, last = [], None
+    for i in range(len(self.source)):
+      try:
+        self._image(i)
+        good.append(i)
+      except (ValueError, OSError, KeyError) as error:
+        last = error
+        logging.warning("%s: number %d is left out of the evaluation: %s", self.source.name, i, error)
+    if not good:
+      raise ValueError(f"no example of {self.source.name} can be read; the last error: {last}")
+    return tuple(good)
+
   def __len__(self) -> int:
-    return len(self.source)
+    return len(self.usable)
+
+  def row(self, index: int) -> dict[str, Any]:
+    """The fields of one example, without its picture."""
+    return self.source.row(self.usable[index])
 
   def image(self, index: int) -> np.ndarray:
     """One picture as the model sees it, uint8 [h w c]."""
-    return self.transform(self.source[index], np.random.default_rng(0))["image"]
+    return self._image(self.usable[index])
 
   def captions(self) -> tuple[list[str], np.ndarray]:
-    """All captions, and for each the index of its picture."""
+    """All captions, and for each the index of its picture.
+
+    Raises:
+      ValueError: the source has no captions.
+    """
     texts, owner = [], []
     for i in range(len(self)):
-      found = self.source.row(i)["captions"]
+      found = self.row(i).get("captions")
+      if found is None:
+        raise ValueError(f"retrieval needs captions; {self.source.name} has none")
       texts += found
       owner += [i] * len(found)
     return texts, np.array(owner)
@@ -89,7 +120,10 @@ class Gallery:
 
   def labels(self) -> np.ndarray:
     """The class of each picture, by number."""
-    return np.array([self.source.row(i)["label"] for i in range(len(self))])
+    return np.array([self.row(i)["label"] for i in range(len(self))])
+
+  def _image(self, number: int) -> np.ndarray:
+    return self.transform(self.source[number], np.random.default_rng(0))["image"]
 
   def _text(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> Any:
     return predict["encode_text"](params, self.tokenizer(list(texts)))
