@@ -2,6 +2,7 @@
 
   python launch/train.py --config=configs/contrastive/clip_folder.py:dir=PICTURES --workdir=runs/mine
 
+Fewer than 285 pictures need a smaller batch (`clip_folder.py:dir=PICTURES,batch=64`), since a tenth is held out.
 Hardware: any; 2 CPU cores do. Expected: as good as the captions; the run ends with retrieval on the tenth of the
 pictures that it held out, and a report. Status: runs; `:smoke` is two steps on synthetic pairs.
 """

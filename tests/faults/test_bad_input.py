@@ -152,6 +152,7 @@ def source_of(pictures, max_broken):
   return f"--config.streams.train.source=folder:{pictures}", f"--config.streams.train.max_broken={max_broken}"
 
 
+@pytest.mark.slow
 def test_a_truncated_picture_is_counted_and_the_run_goes_on(train, pictures, tmp_path, caplog):
   (pictures / "07.jpg").write_bytes((pictures / "07.jpg").read_bytes()[:300])
   (pictures / "08.txt").unlink()
@@ -166,6 +167,7 @@ def test_a_truncated_picture_is_counted_and_the_run_goes_on(train, pictures, tmp
   assert hub.load(tmp_path / "run").encode_text(["the picture"]).shape == (1, 16)
 
 
+@pytest.mark.slow
 def test_too_many_truncated_pictures_stop_the_run(train, pictures):
   for file in sorted(pictures.glob("*.jpg"))[::2]:
     file.write_bytes(file.read_bytes()[:300])
@@ -177,6 +179,7 @@ def test_too_many_truncated_pictures_stop_the_run(train, pictures):
     train(*source_of(pictures, 0.1), "--config.steps=50")
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_finite_stop_the_run(train, tmp_path, capsys):
   overrides = (
     "--config.schedule.lr=1e30",

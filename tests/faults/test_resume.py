@@ -161,7 +161,7 @@ def test_what_changed_since_the_run_began_is_said(smoke, smoke_workdir, capsys):
 @pytest.mark.long
 def test_twenty_kills_at_random_times(start_training, tmp_path):
   """Killed at any moment, in saving too, a run loses nothing but time."""
-  run = (*RUN, "--config.steps=2000", "--config.checkpoint.every=1")
+  run = (*RUN, "--config.steps=600", "--config.checkpoint.every=2")
   straight, workdir, rng = tmp_path / "straight", tmp_path / "run", np.random.default_rng(0)
   finish(start_training(*run, f"--workdir={straight}"), 600)
   for _ in range(20):
