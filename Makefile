@@ -75,6 +75,7 @@ $(BIN)/python:
 
 $(VENV)/.dev: $(BIN)/python $(SOURCES)
 	$(PIP) $(PINS) -e ".[dev]"
+	$(PIP) $(PINS) --no-deps clip-anytorch
 	@touch $@
 
 $(VENV)/.extras-%: $(BIN)/python $(SOURCES)

@@ -50,10 +50,17 @@ def write(folder: epath.Path, tree: Any) -> Frozen:
           f"{' and others' if changed[4:] else ''}; legal: the same leaves, or a new workdir"
         )
       return old
+  # Beside the steps Orbax's manager sweeps temporary folders away while it starts, this one too.
+  staged = folder.parent / f"{NAME}.partial"
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-    writer.save(new.folder, args=storage.args(arrays, new.leaves))
-  processes.first(lambda: files.record(new.folder, storage.ITEMS))
+    writer.save(staged, args=storage.args(arrays, new.leaves), force=True)
+  processes.first(lambda: _publish(staged, new.folder))
   return new
+
+
+def _publish(staged: epath.Path, folder: epath.Path) -> None:
+  files.record(staged, storage.ITEMS)
+  staged.rename(folder)
 
 
 def read(folder: epath.Path, expected: str | None = None) -> Frozen:
