@@ -27,7 +27,7 @@ class Phase:
 
   Attributes:
     name: unique within the recipe; metrics are reported as `name/stream/metric`.
-    loss: (params, extras, batch, rng) -> ({term: sum}, metrics, extras).
+    loss: (params, extras, batch, rng) -> ({term: sum}, metrics, extras); metrics are averaged over micro-batches.
     weights: batch -> {term: denominator}.
     coefs: term to coefficient; absent means 1.
     streams: the streams that feed it, by name.
