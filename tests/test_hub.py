@@ -110,3 +110,8 @@ def test_what_is_no_model_is_named(tmp_path):
     hub.load(tmp_path / "missing")
   with pytest.raises(ValueError, match="is no known checkpoint"):
     hub.load(tmp_path)
+
+
+def test_a_relative_workdir_opens(smoke_workdir, monkeypatch):
+  monkeypatch.chdir(smoke_workdir.parent)
+  assert hub.load(smoke_workdir.name).model.dim == 16

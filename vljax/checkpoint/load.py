@@ -61,7 +61,7 @@ def find(directory: epath.PathLike) -> epath.Path:
     )
   if not steps(workdir / FOLDER):
     raise FileNotFoundError(f"{workdir / FOLDER} holds no finished checkpoint; found {_names(workdir / FOLDER)}")
-  return workdir
+  return workdir.resolve()
 
 
 def _read(folder: epath.Path, which: Which, place: Callable | None) -> dict[str, Any]:
