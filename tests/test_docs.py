@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from vljax import config, tree
+from vljax import config, recipes, tree
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,7 +80,7 @@ def test_commands_set_keys_that_exist(words):
   named = [w.removeprefix("--config=") for w in words if w.startswith("--config=")]
   if not named or PLACEHOLDER.search(named[0]):
     return
-  config.load(str(ROOT / named[0]), [w for w in words if w.startswith("--config.")])
+  assert recipes.parse(config.load(str(ROOT / named[0]), [w for w in words if w.startswith("--config.")]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
