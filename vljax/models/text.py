@@ -41,7 +41,7 @@ class TextTransformer(nn.Module):
   dropout: float = 0.0
   dtype: Any = "float32"
   remat: str = "none"
-  unroll: int = 1
+  unroll: int | None = None
   held: int = 0
   attention: str | None = None
 
@@ -101,7 +101,7 @@ def _variant(width: int, depth: int, heads: int, vocab: int = 49_408, length: in
 
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant(32, 2, 2, 64, 8),
-  "small": _variant(128, 4, 2, 4_096, 24) | {"unroll": 4},
+  "small": _variant(128, 4, 2, 4_096, 24),
   "B": _variant(512, 12, 8),
   "L": _variant(768, 12, 12),
   "H": _variant(1024, 24, 16),

@@ -31,7 +31,7 @@ class ViT(nn.Module):
     patch_dropout: share of patches dropped per example in training (arXiv 2212.00794); the class token stays.
     dtype: of the computation; parameters are float32.
     remat: what the backward pass computes again, a key of `layers.block.REMAT`.
-    unroll: layers per iteration of the scan over blocks.
+    unroll: layers per iteration of the scan over blocks; None picks.
     held: the first layers without weight gradients.
     attention: implementation of `ops.attention`; None picks.
   """
@@ -50,7 +50,7 @@ class ViT(nn.Module):
   dropout: float = 0.0
   dtype: Any = "float32"
   remat: str = "none"
-  unroll: int = 1
+  unroll: int | None = None
   held: int = 0
   attention: str | None = None
 
@@ -108,7 +108,7 @@ def _variant(patch: int, width: int, depth: int, heads: int, image_size: int = 2
 
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant(4, 32, 2, 2, 16),
-  "small": _variant(4, 192, 4, 3, 32, unroll=4),
+  "small": _variant(4, 192, 4, 3, 32),
   "B/32": _variant(32, 768, 12, 12),
   "B/16": _variant(16, 768, 12, 12),
   "L/14": _variant(14, 1024, 24, 16),
