@@ -6,31 +6,14 @@ from typing import Any
 import jax
 
 from benchmarks import rivals
-from benchmarks.sizes import SIZES, Size
-from benchmarks.timing import Result, interleaved, milliseconds, ratio
+from benchmarks.sizes import Size
+from benchmarks.timing import Result
 from vljax.recipes import clip
 
 
 def run(repeats: int) -> Result:
   """Milliseconds of one batch, and how many times faster it is than torch's."""
-  rows = [time(size, repeats) for size in SIZES]
-  notes = [] if rivals.installed() else [rivals.HOW]
-  return Result("encode_image, float32", rows, "at least 1.0x torch", notes)
-
-
-def time(size: Size, repeats: int) -> dict[str, Any]:
-  functions = {"vljax": ours(size)}
-  if rivals.installed():
-    functions["torch"] = theirs(size)
-  seconds = interleaved(functions, repeats)
-  return {
-    "model": size.name,
-    "batch": size.batch,
-    "vljax ms": milliseconds(seconds, "vljax"),
-    "torch ms": milliseconds(seconds, "torch"),
-    "torch / vljax": ratio(seconds, "torch"),
-    "vljax images/s": round(size.batch / seconds["vljax"], 1),
-  }
+  return rivals.compare("encode_image, float32", "images", ours, theirs, repeats)
 
 
 def ours(size: Size) -> Callable[[], Any]:

@@ -1,9 +1,11 @@
 """Torch models to compare with, built with random weights; None where torch or transformers is not installed."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
-from benchmarks.sizes import Size
+from benchmarks.sizes import SIZES, Size
+from benchmarks.timing import Result, interleaved, milliseconds, ratio
 
 HOW = "torch and transformers are not installed, so nothing is compared; `make parity` installs them."
 
@@ -15,26 +17,48 @@ def installed() -> bool:
   return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
-def transformers() -> Any:
-  """The transformers package, importable also where PyPI's torchvision lies beside a CPU build of torch.
+def compare(
+  title: str, things: str, ours: Callable[[Size], Callable], theirs: Callable[[Size], Callable], repeats: int
+) -> Result:
+  """Milliseconds of one call at each size, and how many times faster it is than torch's; a batch is of `things`."""
+  rows = []
+  for size in SIZES:
+    functions = {"vljax": ours(size), **({"torch": theirs(size)} if installed() else {})}
+    seconds = interleaved(functions, repeats)
+    times = {f"{name} ms": milliseconds(seconds, name) for name in ("vljax", "torch")}
+    speed = {"torch / vljax": ratio(seconds, "torch"), f"vljax {things}/s": round(size.batch / seconds["vljax"], 1)}
+    rows.append({"model": size.name, "batch": size.batch, **times, **speed})
+  return Result(title, rows, "at least 1.0x torch", [] if installed() else [HOW])
 
-  That torchvision cannot load its compiled operators, and then its import fails because it describes two operators
-  that nobody defined. Defining them (never called here) is enough.
+
+def torchvision() -> Any:
+  """PyPI's torchvision beside a CPU build of torch, or None where it is not installed.
+
+  It cannot load its compiled operators, and then its import fails because it describes two operators that nobody
+  defined. Defining them (never called here) is enough.
   """
   import torch
 
+  if not importlib.util.find_spec("torchvision"):
+    return None
   try:
-    import torchvision  # noqa: F401
+    import torchvision
   except RuntimeError:
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
       library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _registered.append(library)  # the definitions live as long as the library object
-  except ImportError:
-    pass
+    import torchvision
+  return torchvision
+
+
+def transformers() -> Any:
+  """The transformers package, quiet, importable beside such a torchvision."""
+  torchvision()
   import transformers
 
   transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
   return transformers
 
 

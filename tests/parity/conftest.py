@@ -6,28 +6,23 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks import rivals
 from vljax.objectives.contrastive import softmax_contrastive
 
 
 @pytest.fixture(scope="session")
 def torch():
-  """torch, with the two operators declared that torchvision's CPU-less wheel lacks."""
+  """torch, beside which torchvision imports."""
   torch = pytest.importorskip("torch")
-  if not hasattr(torch.ops.torchvision, "nms"):
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-      library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torch._vljax_keeps = library
+  rivals.torchvision()
   return torch
 
 
 @pytest.fixture(scope="session")
 def transformers(torch):
   """transformers, quiet."""
-  transformers = pytest.importorskip("transformers")
-  transformers.utils.logging.set_verbosity_error()
-  transformers.utils.logging.disable_progress_bar()
-  return transformers
+  pytest.importorskip("transformers")
+  return rivals.transformers()
 
 
 @pytest.fixture(scope="session")
