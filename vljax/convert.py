@@ -16,7 +16,7 @@ from vljax.checkpoint import Manager, Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import tokenizers, vocabulary
 from vljax.interop import Imported
-from vljax.models.dual_encoder import DualEncoder
+from vljax.models.dual_encoder import FIELDS, DualEncoder
 
 FORMATS = ("vljax", *interop.FORMATS)
 TOLERANCE = 1e-5
@@ -87,7 +87,11 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   mean, std = bundle.rules.constants
   tokenizer = bundle.tokenizer
   return Imported(
-    config=dict(image=_fields(bundle.model.image), text=_fields(bundle.model.text), dim=bundle.model.dim),
+    config=dict(
+      image=_fields(bundle.model.image),
+      text=_fields(bundle.model.text),
+      **{name: getattr(bundle.model, name) for name in FIELDS},
+    ),
     params=jax.tree.map(np.asarray, bundle.params),
     preprocess=dict(
       size=bundle.size,
@@ -141,7 +145,9 @@ def _write_workdir(target: epath.Path, found: Imported) -> list[str]:
     recipe="clip",
     steps=1,
     streams={"train": {"source": "synthetic:pairs", "batch": 1}},
-    **found.config,
+    **{name: found.config[name] for name in ("image", "text", "dim")},
+    joint={name: found.config[name] for name in FIELDS if name in found.config and name != "dim"},
+    **({"loss": "sigmoid"} if found.config.get("bias_init") is not None else {}),
     preprocess=dict(
       normalize=[list(found.preprocess["mean"]), list(found.preprocess["std"])],
       interpolation=found.preprocess["interpolation"],

@@ -34,8 +34,8 @@ def test_nothing_known(tmp_path):
   with pytest.raises(ValueError, match="is no known checkpoint") as raised:
     interop.load(tmp_path)
   assert str(raised.value) == (
-    f"{tmp_path} is no known checkpoint: it holds neither the config.json of a CLIPModel nor open_clip_config.json; "
-    "found notes.txt"
+    f"{tmp_path} is no known checkpoint: it holds neither the config.json of a CLIPModel or SiglipModel nor "
+    "open_clip_config.json; found notes.txt"
   )
 
 

@@ -57,7 +57,7 @@ def test_without_preprocessor_and_tokenizer_clips_own_are_used_and_noted(make, t
   assert found.preprocess["mean"] == (0.48145466, 0.4578275, 0.40821073)
   assert found.tokenizer == dict(kind="clip_bpe", length=7)
   assert found.notes == [
-    f"{tmp_path} has no preprocessor_config.json: CLIP's preprocessing is used",
+    f"{tmp_path} has no preprocessor_config.json: the usual preprocessing of such a model is used",
     f"{tmp_path} has no tokenizer files: CLIP's tokenizer is used",
   ]
 

@@ -62,7 +62,7 @@ def test_averaged_is_the_average_where_there_is_one():
   moved = state.replace(ema=jax.tree.map(lambda x: x + 1, state.ema))
   np.testing.assert_array_equal(moved.averaged["xattn"]["w"], state.params["xattn"]["w"] + 1)
   assert moved.averaged["lm"]["blocks"]["w"] is state.params["lm"]["blocks"]["w"]
-  assert state.replace(ema=None).averaged is state.params
+  assert state.replace(ema=None).averaged == state.params
 
 
 def test_frozen_and_moving_are_the_whole():

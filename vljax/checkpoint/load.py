@@ -23,8 +23,9 @@ def load_params(
   which: Which = "auto",
   place: Callable[[str, jax.ShapeDtypeStruct], jax.sharding.Sharding] | None = None,
 ) -> tuple[dict[str, Any], metadata_lib.Metadata]:
-  """(parameters as nested dicts, metadata) of a workdir: of its newest good step, or of `step`.
+  """(weights as nested dicts, metadata) of a workdir: of its newest good step, or of `step`.
 
+  Weights are the parameters and, under their own names, the extras (batch statistics): what `predict` functions read.
   Nothing in the workdir is changed. Several processes call this together.
 
   Args:
@@ -80,7 +81,7 @@ def _read(folder: epath.Path, which: Which, place: Callable | None) -> dict[str,
 
 
 def _choose(index: packing.Index, which: Which, folder: epath.Path) -> dict[str, str]:
-  """Stored name to name without `params/` or `ema/`."""
+  """Stored name to name without `params/`, `ema/` or `extras/`."""
   of = lambda prefix: {name.removeprefix(prefix): name for name in index if name.startswith(prefix)}
   params, ema = of("params/"), of("ema/")
   if which == "ema" and not ema:
@@ -92,7 +93,7 @@ def _choose(index: packing.Index, which: Which, folder: epath.Path) -> dict[str,
     if name not in params or index[stored]["shape"] != index[params[name]]["shape"]:
       expected = index[params[name]]["shape"] if name in params else "no such leaf"
       raise ValueError(f"{folder}: {stored} has the shape {index[stored]['shape']}, params/{name} has {expected}")
-  return {stored: name for name, stored in chosen.items()}
+  return {stored: name for name, stored in {**chosen, **of("extras/")}.items()}
 
 
 def _target(name: str, entry: dict[str, Any], place: Callable | None) -> Any:

@@ -6,11 +6,11 @@ from typing import Any
 from etils import epath
 
 from vljax import config
-from vljax.interop import hugging_face, open_clip, openai, published
+from vljax.interop import hugging_face, open_clip, openai, published, siglip
 from vljax.interop.imported import Imported
 from vljax.interop.published import list_published
 
-FORMATS: dict[str, Any] = {"hf": hugging_face, "openai": openai, "open_clip": open_clip}
+FORMATS: dict[str, Any] = {"hf": hugging_face, "siglip": siglip, "openai": openai, "open_clip": open_clip}
 """Format to the module with its `load` and `save`."""
 
 __all__ = ["FORMATS", "Imported", "detect", "list_published", "load", "save"]
@@ -62,12 +62,14 @@ def detect(path: epath.PathLike) -> str:
   folder = path if path.is_dir() else path.parent
   if hugging_face.is_clip(folder) and (path.is_dir() or path.name in hugging_face.WEIGHTS):
     return "hf"
+  if siglip.is_siglip(folder) and (path.is_dir() or path.name in siglip.WEIGHTS):
+    return "siglip"
   if (folder / open_clip.CONFIG).exists() and (path.is_dir() or path.name in open_clip.WEIGHTS):
     return "open_clip"
   if path.is_dir():
     found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
     raise ValueError(
-      f"{path} is no known checkpoint: it holds neither the config.json of a CLIPModel nor {open_clip.CONFIG}; "
-      f"found {found}"
+      f"{path} is no known checkpoint: it holds neither the config.json of a CLIPModel or SiglipModel nor "
+      f"{open_clip.CONFIG}; found {found}"
     )
   return "openai" if path.suffix == ".pt" and not openai.is_training_checkpoint(path) else "open_clip"

@@ -42,7 +42,7 @@ IMAGE_DEFAULTS = {
 """What transformers takes for keys that a config leaves out."""
 
 
-def _blocks(tower: str, theirs: str) -> list[names.Row]:
+def blocks(tower: str, theirs: str) -> list[names.Row]:
   ours, theirs = f"{tower}/blocks/{{n}}", f"{theirs}.encoder.layers.{{n}}"
   attention = [
     r for x in QKV for r in linear(f"{ours}/attention/{x}", f"{theirs}.self_attn.{x[0]}_proj", "to_heads", "head_bias")
@@ -62,13 +62,13 @@ TABLE = Table(
     row("log_scale", "logit_scale", "scalar"),
     row("text/token/embedding", "text_model.embeddings.token_embedding.weight"),
     row("text/pos", "text_model.embeddings.position_embedding.weight"),
-    *_blocks("text", "text_model"),
+    *blocks("text", "text_model"),
     *norm("text/norm_post", "text_model.final_layer_norm"),
     row("image/cls", "vision_model.embeddings.class_embedding"),
     row("image/patch/kernel", "vision_model.embeddings.patch_embedding.weight", "conv"),
     row("image/pos", "vision_model.embeddings.position_embedding.weight"),
     *norm("image/norm_pre", "vision_model.pre_layrnorm"),
-    *_blocks("image", "vision_model"),
+    *blocks("image", "vision_model"),
     *norm("image/norm_post", "vision_model.post_layernorm"),
     row("image_head/kernel", "visual_projection.weight", "linear"),
     row("text_head/kernel", "text_projection.weight", "linear"),
@@ -86,25 +86,30 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
   """
   path = epath.Path(path)
   folder = path if path.is_dir() else path.parent
-  content = _json(folder / CONFIG)
+  content = read_json(folder / CONFIG)
   if content.get("model_type") != "clip":
     raise ValueError(f"{folder / CONFIG}: model_type = {content.get('model_type')!r}; legal: 'clip'")
-  weights = path if path != folder else _weights(folder)
+  weights = path if path != folder else find_weights(folder)
   state = torch_reader.state_dict(weights) if weights.suffix == ".bin" else safetensors_reader.state_dict(weights)
   config = _config(content, names.infer(TABLE, state, str(weights)), activation, str(folder / CONFIG))
   params = names.to_ours(TABLE, state, dual_encoder.build_from(**config), str(weights))
   notes: list[str] = []
-  preprocess = _preprocess(folder / PREPROCESSOR, config["image"]["image_size"], notes)
+  preprocess = read_preprocess(folder / PREPROCESSOR, clip_preprocess(config["image"]["image_size"]), notes)
   tokenizer = _tokenizer(folder, config["text"], notes)
   return Imported(config, params, preprocess, tokenizer, notes).check(weights)
 
 
 def is_clip(folder: epath.Path) -> bool:
   """Whether a folder holds the config.json of a CLIPModel."""
+  return model_type(folder) == "clip"
+
+
+def model_type(folder: epath.Path) -> str | None:
+  """What a folder's config.json says it holds, if there is one."""
   try:
-    return _json(folder / CONFIG).get("model_type") == "clip"
+    return read_json(folder / CONFIG).get("model_type")
   except (FileNotFoundError, ValueError):
-    return False
+    return None
 
 
 def save(path: epath.PathLike, imported: Imported) -> list[str]:
@@ -120,7 +125,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   limits.usual(model.image, pool="cls", patch_bias=False, norm_pre=True)
   limits.usual(model.text, causal=True)
   limits.tokenizer(imported.tokenizer, "clip_bpe", "hf_json")
-  contents = {CONFIG: _clip_config(model, limits), PREPROCESSOR: _preprocessor(imported.preprocess, limits)}
+  contents = {CONFIG: _clip_config(model, limits), PREPROCESSOR: preprocessor(imported.preprocess, limits)}
   limits.close()
   state = names.to_theirs(TABLE, imported.params, str(path))
   folder = epath.Path(path)
@@ -128,10 +133,10 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   for name, content in contents.items():
     (folder / name).write_text(json.dumps(content, indent=2) + "\n")
   safetensors_reader.write(folder / WEIGHTS[0], state)
-  return _save_tokenizer(folder, imported.tokenizer)
+  return save_tokenizer(folder, imported.tokenizer)
 
 
-def _save_tokenizer(folder: epath.Path, options: Mapping[str, Any]) -> list[str]:
+def save_tokenizer(folder: epath.Path, options: Mapping[str, Any]) -> list[str]:
   if not options:
     return [f"{folder} holds no tokenizer files"]
   try:
@@ -141,16 +146,16 @@ def _save_tokenizer(folder: epath.Path, options: Mapping[str, Any]) -> list[str]
   return []
 
 
-def _json(file: epath.Path) -> dict[str, Any]:
+def read_json(file: epath.Path) -> dict[str, Any]:
   if not file.exists():
-    raise FileNotFoundError(f"{file} does not exist; a CLIPModel's folder has one")
+    raise FileNotFoundError(f"{file} does not exist; a Hugging Face model's folder has one")
   try:
     return dict(json.loads(file.read_text()))
   except (ValueError, TypeError) as error:
     raise ValueError(f"{file} is not a JSON object: {error}") from error
 
 
-def _weights(folder: epath.Path) -> epath.Path:
+def find_weights(folder: epath.Path) -> epath.Path:
   found = next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
   if found is None:
     raise FileNotFoundError(f"{folder} holds none of {', '.join(WEIGHTS)}")
@@ -192,17 +197,22 @@ def _config(content: Mapping[str, Any], found: dict[str, Any], activation: str |
   return dict(image={**image, "pool": "cls"}, text=text, dim=found["dim"])
 
 
-def _preprocess(file: epath.Path, size: int, notes: list[str]) -> dict[str, Any]:
-  usual = clip_preprocess(size)
+def read_preprocess(file: epath.Path, usual: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+  """The preparation that a preprocessor_config.json says; `usual` where there is none, with a note.
+
+  Raises:
+    ValueError: sizes that are not the model's, or an unknown interpolation.
+  """
+  size = usual["size"]
   if not file.exists():
-    notes.append(f"{file.parent} has no {file.name}: CLIP's preprocessing is used")
+    notes.append(f"{file.parent} has no {file.name}: the usual preprocessing of such a model is used")
     return usual
-  cfg = _json(file)
+  cfg = read_json(file)
   crop, resize = cfg.get("crop_size", size), cfg.get("size", size)
   sides = lambda value: (value,) * 2 if isinstance(value, int) else (value.get("height"), value.get("width"))
   squash = isinstance(resize, dict) and "shortest_edge" not in resize
   short = sides(resize)[0] if squash or isinstance(resize, int) else resize["shortest_edge"]
-  crops = {*sides(crop)} if cfg.get("do_center_crop", True) else {short}
+  crops = {*sides(crop)} if cfg.get("do_center_crop", usual["resize_mode"] == "shortest") else {short}
   if {size, short} != {size} or crops != {size} or (squash and len({*sides(resize)}) > 1):
     raise ValueError(f"{file}: size = {resize!r} and crop_size = {crop!r}; legal: {size} for both, the model's")
   mean, std = (rgb(cfg.get(f"image_{k}", list(usual[k])), f"{file}: image_{k}") for k in ("mean", "std"))
@@ -235,7 +245,9 @@ def _clip_config(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, A
     "projection_dim": model.dim,
     "logit_scale_init_value": 2.6592,
     "text_config": {
-      **_sub_config(text, model.dim, limits),
+      **sub_config(text, limits),
+      "layer_norm_eps": 1e-5,
+      "projection_dim": model.dim,
       "model_type": "clip_text_model",
       "vocab_size": text.vocab,
       "max_position_embeddings": text.length,
@@ -243,7 +255,9 @@ def _clip_config(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, A
       **({"bos_token_id": 0, "pad_token_id": 1} if text.vocab < CLIP_VOCAB else {}),
     },
     "vision_config": {
-      **_sub_config(image, model.dim, limits),
+      **sub_config(image, limits),
+      "layer_norm_eps": 1e-5,
+      "projection_dim": model.dim,
       "model_type": "clip_vision_model",
       "image_size": image.image_size,
       "patch_size": image.patch,
@@ -252,7 +266,8 @@ def _clip_config(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, A
   }
 
 
-def _sub_config(tower: ViT | TextTransformer, dim: int, limits: Limits) -> dict[str, Any]:
+def sub_config(tower: ViT | TextTransformer, limits: Limits) -> dict[str, Any]:
+  """The dimensions of a tower as transformers names them."""
   theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
   what = "image.activation" if isinstance(tower, ViT) else "text.activation"
   return {
@@ -261,12 +276,11 @@ def _sub_config(tower: ViT | TextTransformer, dim: int, limits: Limits) -> dict[
     "num_hidden_layers": tower.depth,
     "num_attention_heads": tower.heads,
     "hidden_act": limits.one_of(what, tower.activation, theirs),
-    "layer_norm_eps": 1e-5,
-    "projection_dim": dim,
   }
 
 
-def _preprocessor(preprocess: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+def preprocessor(preprocess: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+  """The content of preprocessor_config.json."""
   size = preprocess["size"]
   square = {"height": size, "width": size}
   resize = {"shortest": {"shortest_edge": size}, "squash": square}

@@ -35,6 +35,8 @@ def _heads(x: np.ndarray, heads: int) -> np.ndarray:
 LAYOUTS = {
   "same": Layout(lambda x, k: x, lambda x: x),
   "scalar": Layout(lambda x, k: x.reshape(()), lambda x: x),
+  "one": Layout(lambda x, k: x.reshape(()), lambda x: x.reshape(1)),
+  "first": Layout(lambda x, k: x[0], lambda x: x[None]),
   "linear": Layout(lambda x, k: x.T, lambda x: x.T),
   "conv": Layout(lambda x, k: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
   "to_heads": Layout(lambda x, k: _heads(x.T, k), lambda x: x.reshape(x.shape[0], -1).T),

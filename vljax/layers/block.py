@@ -33,6 +33,7 @@ class Block(nn.Module):
   Attributes:
     mlp: hidden width of the feed-forward half.
     residual_scale: what the initial standard deviations of the two maps into the residual stream are multiplied by.
+    epsilon: of the norms.
     attention: implementation of `ops.attention`; None picks.
   """
 
@@ -41,6 +42,7 @@ class Block(nn.Module):
   activation: str = "gelu"
   dropout: float = 0.0
   residual_scale: float = 1.0
+  epsilon: float = 1e-5
   dtype: Any = "float32"
   attention: str | None = None
 
@@ -50,8 +52,9 @@ class Block(nn.Module):
     drop = nn.Dropout(self.dropout, deterministic=not train)
     half = {"residual_scale": self.residual_scale, "dtype": self.dtype}
     attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
-    x += drop(attend(LayerNorm(dtype=self.dtype, name="norm_1")(x), **masks))
-    x += drop(Mlp(self.mlp, self.activation, name="mlp", **half)(LayerNorm(dtype=self.dtype, name="norm_2")(x)))
+    norm = lambda name: LayerNorm(self.epsilon, dtype=self.dtype, name=name)
+    x += drop(attend(norm("norm_1")(x), **masks))
+    x += drop(Mlp(self.mlp, self.activation, name="mlp", **half)(norm("norm_2")(x)))
     return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,11 +10,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from vljax import config
 from vljax.layers.linear import Linear
 from vljax.models import fitting, variants, vit
 from vljax.models import text as text_tower
 from vljax.parallel import Axis
 from vljax.types import Params
+
+FIELDS = ("dim", "scale_init", "max_scale", "bias_init", "image_projection", "text_projection")
+"""What a dual encoder has besides its towers."""
+
+PROJECTIONS = {"none": False, "linear": False, "affine": True}
+"""How a feature gets into the joint space; `affine` adds a bias, `none` takes it as it is."""
 
 SHARED = ("activation", "dropout", "dtype", "remat", "unroll", "attention")
 """Overrides that go to both towers."""
@@ -53,23 +60,35 @@ class DualEncoder(nn.Module):
   Attributes:
     dim: of the sphere's space.
     scale_init: log of the scale at the start, ln(1 / 0.07).
-    max_scale: what the scale is limited to (section 2.5).
+    max_scale: what the scale is limited to (section 2.5); None does not.
+    bias_init: of a learned number that is added to scaled cosines; None: there is none (SigLIP, arXiv 2303.15343).
+    image_projection, text_projection: from a tower's feature to the joint space, of PROJECTIONS.
   """
 
   image: nn.Module
   text: nn.Module
   dim: int = 512
   scale_init: float = math.log(1 / 0.07)
-  max_scale: float = 100.0
+  max_scale: float | None = 100.0
+  bias_init: float | None = None
+  image_projection: str = "linear"
+  text_projection: str = "linear"
 
   def setup(self):
     self.log_scale = self.param("log_scale", nn.initializers.constant(self.scale_init), ())
-    self.image_head = self._head(self.image)
-    self.text_head = self._head(self.text)
+    if self.bias_init is not None:
+      self.bias = self.param("bias", nn.initializers.constant(self.bias_init), ())
+    self.image_head = self._head(self.image, self.image_projection)
+    self.text_head = self._head(self.text, self.text_projection)
 
-  def _head(self, tower: Any) -> Linear:
+  def _head(self, tower: Any, projection: str) -> Callable[[Array], Array]:
+    bias = config.choose("projection of DualEncoder", projection, PROJECTIONS)
+    if projection == "none":
+      if tower.width != self.dim:
+        raise ValueError(f"projection 'none' keeps the tower's width {tower.width}, which is not dim = {self.dim}")
+      return lambda x: x
     init = nn.initializers.normal(tower.width**-0.5)
-    return Linear((self.dim,), (Axis.EMBED, Axis.JOINT), init, use_bias=False, dtype=tower.dtype)
+    return Linear((self.dim,), (Axis.EMBED, Axis.JOINT), init, use_bias=bias, dtype=tower.dtype)
 
   def __call__(
     self, image: Float[Array, "b h w c"], tokens: Int[Array, "b t"], *, train: bool = False
@@ -87,7 +106,11 @@ class DualEncoder(nn.Module):
 
   def scale(self) -> Float[Array, ""]:
     """What cosines are multiplied by: exp(log_scale), at most max_scale."""
-    return jnp.exp(limit(self.log_scale, math.log(self.max_scale)))
+    return jnp.exp(self.log_scale if self.max_scale is None else limit(self.log_scale, math.log(self.max_scale)))
+
+  def offset(self) -> Float[Array, ""]:
+    """What is added to scaled cosines: the learned bias, or zero."""
+    return jnp.zeros(()) if self.bias_init is None else self.bias
 
   @nn.nowrap
   def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"], Int[Array, "b t"]]:
@@ -95,9 +118,15 @@ class DualEncoder(nn.Module):
     return (*self.image.inputs(batch), *self.text.inputs(batch))
 
 
-def _variant(image: str, text: str, dim: int, activation: str = "gelu") -> dict[str, Any]:
+def _variant(image: str, text: str, dim: int, activation: str = "gelu", **fields: Any) -> dict[str, Any]:
   towers = {"image": image, "text": text}
-  return {**{n: {"variant": v, "activation": activation} for n, v in towers.items()}, "dim": dim}
+  return {**{n: {"variant": v, "activation": activation} for n, v in towers.items()}, "dim": dim, **fields}
+
+
+def _siglip(image: str, text: str, dim: int, **fields: Any) -> dict[str, Any]:
+  scores = dict(scale_init=math.log(10), bias_init=-10.0, max_scale=None)
+  heads = dict(image_projection="none", text_projection="affine")
+  return _variant(f"SigLIP-{image}", f"SigLIP-{text}", dim, "gelu_tanh", **scores, **heads, **fields)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -110,6 +139,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "ViT-H-14": _variant("H/14", "H", 1024),
   "ViT-g-14": _variant("g/14", "H", 1024),
   "ViT-bigG-14": _variant("bigG/14", "bigG", 1280),
+  "ViT-B-16-SigLIP": _siglip("B/16", "B", 768),
+  "ViT-L-16-SigLIP-256": _siglip("L/16", "L", 1024),
+  "ViT-SO400M-14-SigLIP": _siglip("So400m/14", "So400m", 1152),
 }
 """OpenAI's models come with their QuickGELU; LAION's, trained on the same shapes with GELU, take activation="gelu"."""
 
@@ -123,7 +155,7 @@ def build(variant: str, **overrides: Any) -> DualEncoder:
   Raises:
     ValueError: an unknown variant or override, with the nearest name.
   """
-  variants.check("DualEncoder", overrides, ("image", "text", "dim", "scale_init", "max_scale", *SHARED))
+  variants.check("DualEncoder", overrides, ("image", "text", *FIELDS, *SHARED))
   base = variants.resolve("DualEncoder variant", variant, VARIANTS)
   shared = {name: overrides.pop(name) for name in SHARED if name in overrides}
   towers = {name: {**base[name], **shared, **(overrides.pop(name, None) or {})} for name in ("image", "text")}
@@ -136,7 +168,7 @@ def build_from(image: Mapping[str, Any], text: Mapping[str, Any], **fields: Any)
   Raises:
     ValueError: an unknown variant or field, with the nearest name.
   """
-  variants.check("DualEncoder", fields, ("dim", "scale_init", "max_scale"))
+  variants.check("DualEncoder", fields, FIELDS)
   return DualEncoder(image=vit.build(**image), text=text_tower.build(**text), **fields)
 
 

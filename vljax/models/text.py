@@ -25,6 +25,7 @@ class TextTransformer(nn.Module):
     pool: where the feature is read: at the largest id (`argmax`: CLIP's end-of-text), at the first `eos_id` (`eos`),
       or at the last position.
     causal: each position sees itself and what came before; False lets all see all, padding included.
+    epsilon: of the norms.
     dtype, remat, unroll, held, attention: as of `vit.ViT`.
   """
 
@@ -39,6 +40,7 @@ class TextTransformer(nn.Module):
   eos_id: int | None = None
   causal: bool = True
   dropout: float = 0.0
+  epsilon: float = 1e-5
   dtype: Any = "float32"
   remat: str = "none"
   unroll: int | None = None
@@ -48,13 +50,13 @@ class TextTransformer(nn.Module):
   def setup(self):
     config.choose("pool of TextTransformer", self.pool, POOLS)
     block = Block(
-      self.heads, self.mlp or 4 * self.width, self.activation, self.dropout, (2 * self.depth) ** -0.5, self.dtype,
-      self.attention, parent=None,
+      self.heads, self.mlp or 4 * self.width, self.activation, self.dropout, (2 * self.depth) ** -0.5, self.epsilon,
+      self.dtype, self.attention, parent=None,
     )  # fmt: skip
     self.token = TokenEmbed(self.vocab, self.width, dtype=self.dtype)
     self.pos = self.param("pos", positions(0.01), (self.length, self.width))
     self.blocks = Stack(block, self.depth, self.remat, self.unroll, self.held)
-    self.norm_post = LayerNorm(dtype=self.dtype)
+    self.norm_post = LayerNorm(self.epsilon, self.dtype)
 
   def __call__(self, tokens: Int[Array, "b t"], *, train: bool = False) -> Float[Array, "b d"]:
     """The feature of each text."""
@@ -95,8 +97,11 @@ class TextTransformer(nn.Module):
     return (jnp.zeros((batch, self.length), jnp.int32),)
 
 
-def _variant(width: int, depth: int, heads: int, vocab: int = 49_408, length: int = 77) -> dict[str, Any]:
-  return {"vocab": vocab, "length": length, "width": width, "depth": depth, "heads": heads}
+def _variant(width: int, depth: int, heads: int, vocab: int = 49_408, length: int = 77, **more: Any) -> dict[str, Any]:
+  return {"vocab": vocab, "length": length, "width": width, "depth": depth, "heads": heads, **more}
+
+
+SIGLIP = dict(pool="last", causal=False, activation="gelu_tanh", epsilon=1e-6)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -106,6 +111,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "L": _variant(768, 12, 12),
   "H": _variant(1024, 24, 16),
   "bigG": _variant(1280, 32, 20),
+  "SigLIP-B": _variant(768, 12, 12, 32_000, 64, **SIGLIP),
+  "SigLIP-L": _variant(1024, 24, 16, 32_000, 64, **SIGLIP),
+  "SigLIP-So400m": _variant(1152, 27, 16, 32_000, 16, mlp=4304, **SIGLIP),
 }
 
 

@@ -11,11 +11,12 @@ from vljax.layers.block import Block, Stack
 from vljax.layers.embed import positions
 from vljax.layers.norm import LayerNorm
 from vljax.layers.patch import PatchEmbed, patch_dropout
+from vljax.layers.pool import AttentionPool
 from vljax.models import fitting, variants
 from vljax.parallel import Axis
 from vljax.types import Params
 
-POOLS = {"cls": 1, "mean": 0}
+POOLS = {"cls": 1, "mean": 0, "map": 0}
 """Pooling to the number of class tokens."""
 
 
@@ -27,7 +28,9 @@ class ViT(nn.Module):
 
   Attributes:
     mlp: hidden width of the feed-forward halves; None means 4 * width.
-    pool: `cls`, a learned token's output; `mean`, the mean of the normalized patches, without such a token.
+    pool: `cls`, a learned token's output; without such a token `mean`, the mean of the normalized patches, or `map`,
+      what a learned query reads from them (SigLIP, arXiv 2303.15343).
+    epsilon: of the norms.
     patch_dropout: share of patches dropped per example in training (arXiv 2212.00794); the class token stays.
     dtype: of the computation; parameters are float32.
     remat: what the backward pass computes again, a key of `layers.block.REMAT`.
@@ -46,6 +49,7 @@ class ViT(nn.Module):
   pool: str = "cls"
   norm_pre: bool = True
   patch_bias: bool = False
+  epsilon: float = 1e-5
   patch_dropout: float = 0.0
   dropout: float = 0.0
   dtype: Any = "float32"
@@ -57,13 +61,15 @@ class ViT(nn.Module):
   def setup(self):
     self.extra = config.choose("pool of ViT", self.pool, POOLS)
     block = Block(
-      self.heads, self.mlp or 4 * self.width, self.activation, self.dropout, (2 * self.depth) ** -0.5, self.dtype,
-      self.attention, parent=None,
+      self.heads, self.mlp or 4 * self.width, self.activation, self.dropout, (2 * self.depth) ** -0.5, self.epsilon,
+      self.dtype, self.attention, parent=None,
     )  # fmt: skip
     self.patches = PatchEmbed(self.patch, self.width, self.patch_bias, self.dtype, name="patch")
     self.blocks = Stack(block, self.depth, self.remat, self.unroll, self.held)
-    self.norm_first = LayerNorm(dtype=self.dtype, name="norm_pre") if self.norm_pre else None
-    self.norm_post = LayerNorm(dtype=self.dtype)
+    self.norm_first = LayerNorm(self.epsilon, self.dtype, name="norm_pre") if self.norm_pre else None
+    self.norm_post = LayerNorm(self.epsilon, self.dtype)
+    if self.pool == "map":
+      self.read = AttentionPool(block.heads, block.mlp, self.activation, self.epsilon, self.dtype, name="pool")
     std = self.width**-0.5
     grid = self.image_size // self.patch
     self.pos = self.param("pos", positions(std), (grid * grid + self.extra, self.width))
@@ -74,7 +80,10 @@ class ViT(nn.Module):
   def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """The feature of each image; images are normalized, NHWC."""
     x = self.tokens(image, train=train)
-    return self.norm_post(x[:, 0]) if self.extra else self.norm_post(x).mean(1)
+    if self.pool == "cls":
+      return self.norm_post(x[:, 0])
+    x = self.norm_post(x)
+    return self.read(x) if self.pool == "map" else x.mean(1)
 
   def tokens(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b n d"]:
     """The outputs of the last block, the class token first if there is one, not yet normalized.
@@ -106,6 +115,8 @@ def _variant(patch: int, width: int, depth: int, heads: int, image_size: int = 2
   return {"image_size": image_size, "patch": patch, "width": width, "depth": depth, "heads": heads, **more}
 
 
+SIGLIP = dict(pool="map", norm_pre=False, patch_bias=True, activation="gelu_tanh", epsilon=1e-6)
+
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant(4, 32, 2, 2, 16),
   "small": _variant(4, 192, 4, 3, 32),
@@ -116,6 +127,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "H/14": _variant(14, 1280, 32, 16),
   "g/14": _variant(14, 1408, 40, 16, mlp=6144),
   "bigG/14": _variant(14, 1664, 48, 16, mlp=8192),
+  "SigLIP-B/16": _variant(16, 768, 12, 12, **SIGLIP),
+  "SigLIP-L/16": _variant(16, 1024, 24, 16, 256, **SIGLIP),
+  "SigLIP-So400m/14": _variant(14, 1152, 27, 16, mlp=4304, **SIGLIP),
 }
 
 

@@ -13,7 +13,7 @@ from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.models import dual_encoder, fitting
-from vljax.objectives.contrastive import softmax_contrastive
+from vljax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
 from vljax.train.run import Run
@@ -84,14 +84,20 @@ class Config(Run):
     image: variant of vljax.models.vit and its overrides.
     text: variant of vljax.models.text and its overrides.
     dim: width of the joint space.
+    loss: over the pairs, `softmax` (CLIP) or `sigmoid` (SigLIP, arXiv 2303.15343), which wants joint.bias_init.
+    loss_implementation: `plain`, `tiled` or `ring` (objectives.contrastive); None picks by size and mesh.
     label_smoothing: of both softmaxes (ALIGN, arXiv 2102.05918, uses 0.1).
+    joint: further fields of models.dual_encoder.DualEncoder, such as scale_init.
     trains: the parameters that are trained; the others are frozen.
   """
 
   image: Mapping[str, Any]
   text: Mapping[str, Any]
   dim: int = 512
+  loss: Literal["softmax", "sigmoid"] = "softmax"
+  loss_implementation: Literal["plain", "tiled", "ring"] | None = None
   label_smoothing: float = 0.0
+  joint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   trains: str = ".*"
   preprocess: Preprocess = Preprocess()
   tokenizer: vocabulary.Vocabulary | None = vocabulary.Vocabulary()
@@ -103,9 +109,14 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   """The recipe of a parsed config.
 
   Raises:
-    ValueError: an unknown variant or override, or a tokenizer that does not fit the text tower.
+    ValueError: an unknown variant or override, smoothing of a loss that has none, or a tokenizer that does not fit
+      the text tower.
   """
   model = build_model(config)
+  if config.loss == "sigmoid" and config.label_smoothing:
+    raise ValueError(
+      f"config.label_smoothing = {config.label_smoothing} is of the softmax loss; legal with sigmoid: 0"
+    )
   if tokenizer is not None:
     check_tokenizer(model, tokenizer)
   towers = Towers(model, config.preprocess)
@@ -121,9 +132,14 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     return z, extras
 
   def join(params, z):
-    scale = model.apply({"params": params}, method="scale")
     image, text = z
-    loss, metrics = softmax_contrastive(image, text, scale, label_smoothing=config.label_smoothing)
+    scale = model.apply({"params": params}, method="scale")
+    if config.loss == "sigmoid":
+      bias = model.apply({"params": params}, method="offset")
+      loss, metrics = sigmoid_contrastive(image, text, scale, bias, implementation=config.loss_implementation)
+    else:
+      options = dict(label_smoothing=config.label_smoothing, implementation=config.loss_implementation)
+      loss, metrics = softmax_contrastive(image, text, scale, **options)
     return {"loss": loss}, metrics
 
   phase = Paired(name="clip", embed=embed, join=join, trains=config.trains, streams=tuple(config.streams))
@@ -134,19 +150,20 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
 def build_model(config: Config) -> dual_encoder.DualEncoder:
   """The dual encoder of a config; blocks at the bottom of a tower that `trains` leaves out get no weight gradients."""
   towers = {"image": dict(config.image), "text": dict(config.text)}
-  model = dual_encoder.build_from(**towers, dim=config.dim)
+  model = dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
   if config.trains == ".*":
     return model
   mask = tree.split(fitting.abstract(model), config.trains).mask
   for name, tower in towers.items():
     live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
     tower["held"] = int(np.argmax(live)) if live.any() else len(live)
-  return dual_encoder.build_from(**towers, dim=config.dim)
+  return dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
 
 
 def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
   """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
-  model = dual_encoder.build_from(image=dict(config.image), text=dict(config.text), dim=config.dim)
+  towers = dict(image=dict(config.image), text=dict(config.text))
+  model = dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
   return model_meaning(model, config.preprocess, tokenizer)
 
 

@@ -1,5 +1,6 @@
 """The one training loop: streams in, steps, metrics, evaluations and checkpoints out. It knows no model."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from vljax.train.trainer import Trainer
 from vljax.train.writers import Multi
 from vljax.train.writers import build as build_writers
 from vljax.types import Batch
+
+INIT = "init.json"
+"""The file of a workdir that says which leaves came from which run by `config.init`, with their hash."""
 
 
 class NotFinite(FloatingPointError):
@@ -79,12 +83,17 @@ def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) ->
     return state, consumed, f"resumed from step {step:,} of {manager.folder}"
   state, resumed = trainer.fresh(), "fresh"
   if trainer.config.init:
-    params, records = partial.initialize(state.params, trainer.config.init, lambda path: load_params(path)[0], resize)
-    state = state.replace(params=params)
+    weights, records = partial.initialize(
+      state.weights, trainer.config.init, lambda path: load_params(path)[0], resize
+    )
+    params, extras = ({name: weights[name] for name in part} for part in (state.params, state.extras))
+    state = state.replace(params=params, extras=extras)
     if state.ema is not None:
       moving = trainer.layout.moving(params)
       copied = jax.tree.map(lambda e, p: jnp.array(p, e.dtype), state.ema, moving)  # steps donate both
       state = state.replace(ema=copied)
+    if jax.process_index() == 0:
+      (manager.folder.parent / INIT).write_text(json.dumps(records, indent=2) + "\n")
     resumed = "; ".join(f"{len(r['leaves'])} leaves of {r['source']} (hash {r['hash'][:12]})" for r in records)
   frozen = trainer.layout.frozen(state.params)
   if jax.tree.leaves(frozen):
@@ -189,7 +198,7 @@ class _Loop:
       return
     self._flush()
     with self.goodput.track("eval"):
-      report = evaluations.run(recipe.evals, recipe.predict, state.params, step, ema=state.averaged, last=last)
+      report = evaluations.run(recipe.evals, recipe.predict, state.weights, step, ema=state.averaged, last=last)
     self.writer.write(step, report)
     for name, value in report.items():
       if not name.endswith("/chance"):

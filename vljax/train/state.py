@@ -41,11 +41,17 @@ class State(struct.PyTreeNode):
   streak: Array
 
   @property
+  def weights(self) -> Params:
+    """The parameters with the extras among them: what a recipe's `predict` functions read."""
+    return {**self.params, **self.extras}
+
+  @property
   def averaged(self) -> Params:
-    """The moving average where there is one, the parameters elsewhere."""
+    """`weights` with the moving average of the parameters where there is one."""
     if self.ema is None:
-      return self.params
-    return jax.tree.map(lambda e, p: p if e is None else e, self.ema, self.params, is_leaf=lambda x: x is None)
+      return self.weights
+    pick = lambda e, p: p if e is None else e
+    return {**jax.tree.map(pick, self.ema, self.params, is_leaf=lambda x: x is None), **self.extras}
 
 
 class Layout:
@@ -61,6 +67,8 @@ class Layout:
     boxed = jax.eval_shape(recipe.init, jax.random.key(0), batch)
     self.axes = {name: _names(leaf) for name, leaf in _flat_boxed(boxed[0]).items()}
     self.params, self.extras = meta.unbox(boxed)
+    if both := sorted(set(self.params) & set(self.extras)):
+      raise ValueError(f"parameters and extras are read together and must not share names; found {both} in both")
     self.extra_axes = {name: _names(leaf) for name, leaf in _flat_boxed(boxed[1]).items()}
     self.splits = {name: tree.split(self.params, phase.trains) for name, phase in recipe.slots.items()}
     splits = list(self.splits.values())

@@ -1,0 +1,49 @@
+import jax
+import numpy as np
+import pytest
+
+from vljax import tree
+from vljax.models import fitting, resnet
+
+# timm's and torchvision's counts without the classifier; with widths, table 1 of SimCLRv2 rounded to millions.
+COUNTS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032, "resnet101": 42_500_160}
+MILLIONS = {
+  ("resnet50", 2, 0): 94, ("resnet50", 1, 0.0625): 35, ("resnet50", 2, 0.0625): 140, ("resnet101", 1, 0): 43,
+  ("resnet101", 2, 0.0625): 257, ("resnet152", 1, 0): 58, ("resnet152", 2, 0): 233, ("resnet152", 3, 0.0625): 795,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts(name):
+  assert tree.count(fitting.abstract(resnet.build(name))) == COUNTS[name]
+
+
+@pytest.mark.parametrize(("name", "width", "sk"), MILLIONS)
+def test_parameter_counts_of_simclr(name, width, sk):
+  model = resnet.build(name, width_multiplier=width, sk_ratio=sk, stem="deep" if sk else "imagenet")
+  count = tree.count(fitting.abstract(model))
+  assert round(count / 1e6) == pytest.approx(MILLIONS[name, width, sk], abs=1)
+  assert model.width == 2048 * width
+
+
+@pytest.mark.parametrize(
+  "options", [{}, {"stem": "imagenet"}, {"stem": "deep", "bottleneck": True, "sk_ratio": 0.0625}]
+)
+def test_a_new_network_is_its_shortcuts(options):
+  """The last norm of each block starts at zero, so that a block passes on what it gets."""
+  model = resnet.build("test", num_classes=3, **options)
+  image = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+  variables = model.init(jax.random.key(0), image)
+  logits, new = model.apply(variables, image, train=True, mutable="batch_stats")
+  assert logits.shape == (4, 3)
+  np.testing.assert_array_equal(logits, 0)  # the classifier starts at zero, too
+  assert jax.tree.structure(new["batch_stats"]) == jax.tree.structure(variables["batch_stats"])
+  lasts = [p.unbox() for k, p in jax.tree.leaves_with_path(variables["params"], is_leaf=lambda x: hasattr(x, "unbox"))
+           if "norm_3" in str(k) and "scale" in str(k)]  # fmt: skip
+  for scale in lasts:
+    np.testing.assert_array_equal(scale, 0)
+
+
+def test_an_unknown_stem_names_the_nearest():
+  with pytest.raises(ValueError, match="stem of ResNet 'cifra'; did you mean 'cifar'"):
+    fitting.abstract(resnet.build("test", stem="cifra"))

@@ -1,0 +1,163 @@
+"""ResNets as SimCLR has them: stride on the 3 x 3, any width, selective kernels (arXiv 2002.05709, 2006.10029)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vljax import config
+from vljax.layers.batch_norm import BatchNorm
+from vljax.layers.conv import Conv
+from vljax.models import variants
+
+STEMS = dict.fromkeys(("imagenet", "deep", "cifar"))
+
+
+class SelectiveKernel(nn.Module):
+  """Two 3 x 3 streams of one convolution, mixed per channel by a softmax over the two (arXiv 1903.06586).
+
+  Attributes:
+    ratio: of the mixing network's hidden width to the features, 32 at least.
+  """
+
+  features: int
+  stride: int
+  ratio: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j k"]:
+    x = Conv(2 * self.features, 3, self.stride, dtype=self.dtype, name="conv")(x)
+    x = jax.nn.relu(BatchNorm(dtype=self.dtype, name="norm")(x, train=train))
+    streams = x.reshape(*x.shape[:-1], 2, self.features)
+    pooled = streams.sum(-2).mean((1, 2), keepdims=True)
+    hidden = Conv(max(int(self.features * self.ratio), 32), 1, dtype=self.dtype, name="squeeze")(pooled)
+    hidden = jax.nn.relu(BatchNorm(dtype=self.dtype, name="squeeze_norm")(hidden, train=train))
+    mix = Conv(2 * self.features, 1, dtype=self.dtype, name="mix")(hidden)
+    mix = jax.nn.softmax(mix.reshape(*mix.shape[:-1], 2, self.features), axis=-2)
+    return (streams * mix).sum(-2)
+
+
+class ResidualBlock(nn.Module):
+  """relu(shortcut(x) + f(x)); f has two 3 x 3 convolutions, or 1 x 1, 3 x 3, 1 x 1 with four times the features.
+
+  Attributes:
+    project: the shortcut is a convolution; otherwise it is x.
+  """
+
+  features: int
+  stride: int
+  bottleneck: bool
+  project: bool
+  sk_ratio: float
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b i j k"]:
+    conv = lambda n, features, kernel, stride=1: Conv(features, kernel, stride, dtype=self.dtype, name=f"conv_{n}")
+    norm = lambda n, **options: BatchNorm(dtype=self.dtype, name=f"norm_{n}", **options)
+    wide = 4 * self.features if self.bottleneck else self.features
+    shortcut = self._shortcut(x, wide, train) if self.project else x
+    first = (1, 1) if self.bottleneck else (3, self.stride)
+    x = jax.nn.relu(norm(1)(conv(1, self.features, *first)(x), train=train))
+    if self.bottleneck and self.sk_ratio:
+      x = SelectiveKernel(self.features, self.stride, self.sk_ratio, self.dtype, name="selective")(x, train=train)
+    elif self.bottleneck:
+      x = jax.nn.relu(norm(2)(conv(2, self.features, 3, self.stride)(x), train=train))
+    last = 3 if self.bottleneck else 2
+    x = conv(last, wide, 1 if self.bottleneck else 3)(x)
+    x = norm(last, scale_init=nn.initializers.zeros)(x, train=train)
+    return jax.nn.relu(x + shortcut)
+
+  def _shortcut(self, x: Float[Array, "b h w c"], features: int, train: bool) -> Float[Array, "b i j k"]:
+    stride = self.stride
+    if self.sk_ratio and stride > 1:  # ResNet-D (arXiv 1812.01187): average first, so that no pixel is skipped
+      x, stride = nn.avg_pool(x, (stride, stride), (stride, stride)), 1
+    x = Conv(features, 1, stride, dtype=self.dtype, name="conv_shortcut")(x)
+    return BatchNorm(dtype=self.dtype, name="norm_shortcut")(x, train=train)
+
+
+class ResNet(nn.Module):
+  """A stem, four groups of residual blocks, the mean over positions (arXiv 1512.03385).
+
+  Attributes:
+    blocks: per group.
+    width_multiplier: of all channels.
+    stem: `imagenet` (7 x 7, stride 2, max pool), `deep` (ResNet-D: three 3 x 3 in its place), `cifar` (3 x 3).
+    sk_ratio: 0.0625 has selective kernels with ResNet-D's shortcuts, 0 neither (bottlenecks only).
+    num_classes: of a linear classifier; None gives features.
+  """
+
+  blocks: tuple[int, ...]
+  bottleneck: bool = True
+  width_multiplier: int = 1
+  stem: str = "imagenet"
+  sk_ratio: float = 0.0
+  num_classes: int | None = None
+  image_size: int = 224
+  dtype: Any = "float32"
+
+  activation = "relu"
+  pool = "mean"
+
+  @property
+  def width(self) -> int:
+    """Of the feature."""
+    return 64 * self.width_multiplier * 2 ** (len(self.blocks) - 1) * (4 if self.bottleneck else 1)
+
+  @nn.compact
+  def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
+    """The feature, or the logits, of each image; `train` normalizes by the batch."""
+    x = self._stem(image.astype(self.dtype), train)
+    for i, count in enumerate(self.blocks):
+      for j in range(count):
+        project = j == 0 and (i > 0 or self.bottleneck)
+        features, stride = 64 * self.width_multiplier * 2**i, 2 if i > 0 and j == 0 else 1
+        block = ResidualBlock(
+          features, stride, self.bottleneck, project, self.sk_ratio, self.dtype, name=f"group_{i}_{j}"
+        )
+        x = block(x, train=train)
+    x = x.mean((1, 2))
+    if self.num_classes is None:
+      return x
+    return nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="classifier")(x)
+
+  def _stem(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b i j k"]:
+    config.choose("stem of ResNet", self.stem, STEMS)
+    width = 64 * self.width_multiplier
+    layers = {
+      "imagenet": [(width, 7, 2)],
+      "deep": [(width // 2, 3, 2), (width // 2, 3, 1), (width, 3, 1)],
+      "cifar": [(width, 3, 1)],
+    }[self.stem]
+    for i, (features, kernel, stride) in enumerate(layers):
+      x = Conv(features, kernel, stride, dtype=self.dtype, name=f"stem_{i}")(x)
+      x = jax.nn.relu(BatchNorm(dtype=self.dtype, name=f"stem_norm_{i}")(x, train=train))
+    return x if self.stem == "cifar" else nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+  @nn.nowrap
+  def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"]]:
+    """Zeros of the shapes that the model takes, for `init`."""
+    return (jnp.zeros((batch, self.image_size, self.image_size, 3)),)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+  "test": dict(blocks=(1, 1), bottleneck=False, stem="cifar", image_size=16),
+  "resnet18": dict(blocks=(2, 2, 2, 2), bottleneck=False),
+  "resnet34": dict(blocks=(3, 4, 6, 3), bottleneck=False),
+  "resnet50": dict(blocks=(3, 4, 6, 3)),
+  "resnet101": dict(blocks=(3, 4, 23, 3)),
+  "resnet152": dict(blocks=(3, 8, 36, 3)),
+  "resnet200": dict(blocks=(3, 24, 36, 3)),
+}
+
+
+def build(variant: str | None = None, **overrides: Any) -> ResNet:
+  """The ResNet of a variant, upper and lower case alike, with some fields overridden.
+
+  Raises:
+    ValueError: an unknown variant or field, with the nearest name.
+  """
+  return variants.make(ResNet, variant, VARIANTS, overrides)
