@@ -17,7 +17,8 @@ pytestmark = pytest.mark.slow
 MESHES = {"1x1x1": 1, "8x1x1": 8, "4x2x1": 8, "2x2x2": 8}
 """Ways of data, fsdp and tensor, and the devices that they take."""
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
-SETTINGS = ("--config.streams.train.batch=16", "--config.clip=None")
+LOOP = ("--config.image.unroll=1", "--config.text.unroll=1")  # the stacks as accelerators run them
+SETTINGS = ("--config.streams.train.batch=16", "--config.clip=None", *LOOP)
 
 
 class Once:

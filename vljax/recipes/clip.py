@@ -234,7 +234,8 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
     raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids; config.text.vocab = {text.vocab} holds fewer")
   if tokenizer.length > text.length:
     raise ValueError(f"config.tokenizer.length = {tokenizer.length} is more than config.text.length = {text.length}")
-  finds_end = text.eos_id == tokenizer.eos_id if text.pool == "eos" else text.pool == tokenizer.pool
+  anywhere = text.pool == "last" and not text.causal  # the last position, padding or not, has seen the whole text
+  finds_end = anywhere or (text.eos_id == tokenizer.eos_id if text.pool == "eos" else text.pool == tokenizer.pool)
   if not finds_end:
     raise ValueError(
       f"tokenizer {tokenizer.kind} ends texts with id {tokenizer.eos_id}, to be pooled by {tokenizer.pool!r}; "
