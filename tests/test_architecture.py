@@ -18,7 +18,7 @@ FLOORS = (
   ("checkpoint", "interop", "generate"),
   ("evaluate", "train"),
   ("recipes", "tasks"),
-  ("hub", "plan", "sweep", "report", "prepare", "convert", "encode", "experiment", "program"),
+  ("hub", "plan", "report", "prepare", "convert", "encode", "experiment", "sweep", "program"),
 )
 WITHOUT_FLAX = ("types", "tree", "config", "ops", "parallel", "objectives", "data")
 NEVER_AT_MODULE_LEVEL = ("torch", "tensorflow", "torchvision", "transformers", "open_clip", "timm")

@@ -16,7 +16,8 @@ from vljax.train import optim, writers
 from vljax.train.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.py") if p.name != "common.py")
+NOT_RUNS = ("common.py", "ablations")
+FILES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("configs/**/*.py") if not {*NOT_RUNS} & {*p.parts})
 PUBLISHED = {
   name: "configs/contrastive/siglip.py" if "SigLIP" in name else "configs/contrastive/clip.py"
   for name in dual_encoder.VARIANTS
