@@ -17,13 +17,13 @@ def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--sweep", required=True, help="a file of configs/ablations and, after a colon, its table")
   parser.add_argument("--workdir", required=True, help="where the runs go, a folder each, and table.md, table.json")
-  parser.add_argument("--config", help="a config file with arguments, in place of the sweep's own")
-  parser.add_argument("--small", action="store_true", help="the sweep's small config, for two CPU cores")
+  parser.add_argument("--config", help="a config file with arguments, in place of the table's own")
+  parser.add_argument("--small", action="store_true", help="the table at a size for two CPU cores")
   parser.add_argument("--print", action="store_true", help="print the commands and do nothing")
   parser.add_argument("--table", action="store_true", help="write the table of what is there and train nothing")
   args, overrides = parser.parse_known_args(argv)
-  table = sweep.load(args.sweep)
-  jobs = sweep.jobs(table, args.workdir, config=args.config, small=args.small, overrides=overrides)
+  table = sweep.load(args.sweep, args.small)
+  jobs = sweep.jobs(table, args.workdir, config=args.config, overrides=overrides)
   if args.print:
     print("\n".join(job.command for job in jobs))
     return 0

@@ -1,6 +1,6 @@
 """Ablations: the table of a paper as runs of one config, and our numbers beside the paper's.
 
-A file of configs/ablations has `sweep()`, which returns table name to a dict with the keys of `Sweep`.
+A file of configs/ablations has `sweep(small)`, which returns table name to a dict with the keys of `Sweep`.
 """
 
 import dataclasses
@@ -62,9 +62,8 @@ class Sweep:
 
   Attributes:
     title: what it shows.
-    source: paper and table, and how its runs differ from ours.
-    config: of the runs at the paper's size, `path.py:arguments`.
-    small: of the runs at a size for two CPU cores; None: there is no such thing.
+    source: paper and table, and how our runs differ from its.
+    config: of the runs, `path.py:arguments`.
     columns: heading to column.
     rows: of the table.
   """
@@ -72,7 +71,6 @@ class Sweep:
   title: str
   source: str
   config: str
-  small: str | None = None
   columns: Mapping[str, Column]
   rows: tuple[Row, ...]
 
@@ -120,12 +118,12 @@ class Agreement:
   pairs: int
 
 
-def load(spec: str) -> Sweep:
-  """The table of `path.py:name`.
+def load(spec: str, small: bool = False) -> Sweep:
+  """The table of `path.py:name`, at the paper's size or at one for two CPU cores.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: the file has no `sweep()`, no table of that name, or a table with unknown keys.
+    ValueError: the file has no `sweep`, no table of that name, or a table with unknown keys.
   """
   file, _, name = spec.partition(":")
   path = epath.Path(file).resolve()
@@ -137,31 +135,23 @@ def load(spec: str) -> Sweep:
   module = importlib.util.module_from_spec(module_spec)
   module_spec.loader.exec_module(module)
   if not hasattr(module, "sweep"):
-    raise ValueError(f"sweep file {file!r} defines no sweep()")
-  return config_lib.parse(config_lib.choose(f"table of {file}:", name, module.sweep()), Sweep, name)
+    raise ValueError(f"sweep file {file!r} defines no sweep(small)")
+  return config_lib.parse(config_lib.choose(f"table of {file}:", name, module.sweep(small)), Sweep, name)
 
 
 def jobs(
-  sweep: Sweep,
-  workdir: epath.PathLike,
-  *,
-  config: str | None = None,
-  small: bool = False,
-  overrides: Iterable[str] = (),
+  sweep: Sweep, workdir: epath.PathLike, *, config: str | None = None, overrides: Iterable[str] = ()
 ) -> tuple[Job, ...]:
   """The runs of a sweep, each in its own folder of `workdir`; all configs are checked.
 
   Args:
     config: the config of the runs in place of the sweep's own.
-    small: take the sweep's small config.
     overrides: `key=value` for every run; a row's own win.
 
   Raises:
-    ValueError: no small config where one is asked for, or a config that does not parse.
+    ValueError: a config that does not parse.
   """
-  if small and sweep.small is None and config is None:
-    raise ValueError(f"the sweep {sweep.title!r} has no small config; give one by --config")
-  spec = config or (sweep.small if small else sweep.config)
+  spec = config or sweep.config
   shared = tuple(item.removeprefix("--").removeprefix("config.") for item in overrides)
   found = []
   for row in sweep.rows:
@@ -273,11 +263,10 @@ def markdown(found: Mapping[str, Any]) -> str:
   lines.append("")
   for name, verdict in found["agreement"].items():
     if verdict["pairs"]:
-      same = verdict["same"] == verdict["pairs"]
-      lines.append(
-        f"- {name}: {'the same order' if same else 'not the same order'}, {verdict['same']} of {verdict['pairs']} pairs"
-        f" alike, rank correlation {_text(verdict['rank_correlation'])} over {verdict['rows']} rows"
-      )
+      verb = "the same order" if verdict["same"] == verdict["pairs"] else "not the same order"
+      counts = f"{verdict['same']} of {verdict['pairs']} pairs alike"
+      correlation = _text(verdict["rank_correlation"])
+      lines.append(f"- {name}: {verb}, {counts}, rank correlation {correlation} over {verdict['rows']} rows")
   return "\n".join(lines).rstrip() + "\n"
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 TABLE = """
-def sweep():
+def sweep(small):
   rows = [dict(name=str(t), overrides={"schedule.lr": t}, paper=dict(loss=t)) for t in (0.1, 0.2)]
   config = "configs/contrastive/clip_quickstart.py:smoke"
   columns = dict(loss=dict(metric="clip/train/loss", percent=False))
