@@ -19,8 +19,9 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--config", required=True, help="a config file, with its arguments after a colon")
   parser.add_argument("--workdir", required=True, help="where checkpoints, metrics and the report go")
   args, overrides = parser.parse_known_args(argv)
-  if experiment.train(config.load(args.config, overrides), args.workdir) and jax.process_index() == 0:
-    print(experiment.next_steps(args.workdir))
+  raw = config.load(args.config, overrides)
+  if experiment.train(raw, args.workdir) and jax.process_index() == 0:
+    print(experiment.next_steps(args.workdir, raw.recipe))
   return 0
 
 

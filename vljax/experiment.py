@@ -83,10 +83,13 @@ def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Pa
   return tuple(report.write(page, workdir))
 
 
-def next_steps(workdir: epath.PathLike) -> str:
+def next_steps(workdir: epath.PathLike, recipe: str = "clip") -> str:
   """The three commands that a user wants after a run."""
   here = pathlib.Path(sys.executable).parent
   bin = here.relative_to(pathlib.Path.cwd()) if here.is_relative_to(pathlib.Path.cwd()) else here
+  if recipe != "clip":
+    load = f"from vljax.checkpoint.load import load_params; print(load_params({json.dumps(str(workdir))})[0].keys())"
+    return f"\nNext:\n  its weights              {bin}/python -c {shlex.quote(load)}\n"
   load = f"import vljax; print(vljax.hub.load({json.dumps(str(workdir))}).encode_text('a red heart').shape)"
   return f"""
 Next:

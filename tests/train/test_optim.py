@@ -154,3 +154,48 @@ def test_table_of_what_gets_what():
     (".*bias", "adamw lr x1 wd 0", "4 leaves, 16"),
     (".*", "adamw lr x1 wd 0.2 clip 1", "4 leaves, 60"),
   ]
+
+
+def lars(live, rate, wd, eta, momentum, steps, decayed):
+  """The rule in numpy, layer by layer, as released SimCLR has it."""
+  w = {name: np.array(leaf, np.float64) for name, leaf in tree.unstack(live).items()}
+  v = {name: np.zeros_like(leaf) for name, leaf in w.items()}
+  for step in range(steps):
+    g = tree.unstack(gradients(live, step))
+    for name in w:
+      slope, trust = np.asarray(g[name], np.float64), 1.0
+      if decayed(name):
+        slope = slope + wd * w[name]
+        norms = np.linalg.norm(w[name]), np.linalg.norm(slope)
+        trust = eta * norms[0] / norms[1] if min(norms) > 0 else 1.0
+      v[name] = momentum * v[name] + rate(step) * trust * slope
+      w[name] = w[name] - v[name]
+  return w
+
+
+def test_lars_equals_its_definition_layer_by_layer():
+  live = params()
+  live["head"]["kernel"] = jnp.zeros((3, 4))  # a norm of zero: no trust ratio
+  groups = ((".*bias", Group(name="lars", eta=None, b1=0.8)), (".*", Group(name="lars", eta=0.02, wd=0.3, b1=0.8)))
+  rate = lambda step: 0.5 / (1 + step)
+  optimiser = Optimiser(groups, lambda step: jnp.float32(rate(step)), live)
+  ours, slots = live, optimiser.init(live)
+  for step in range(4):
+    updates, slots, _ = optimiser.update(gradients(live, step), slots, ours, jnp.int32(step))
+    ours = optax.apply_updates(ours, updates)
+  expected = lars(live, rate, 0.3, 0.02, 0.8, 4, lambda name: not name.endswith("bias"))
+  for name, leaf in tree.unstack(ours).items():
+    np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_lars_equals_optax_where_nothing_is_stacked():
+  live = {"head": params()["head"]}
+  groups = [(".*bias", Group(name="lars", eta=None)), (".*", Group(name="lars", wd=0.1))]
+  ours, _, _ = run(groups, live)
+  decayed = {"head": {"kernel": True, "bias": False}}
+  theirs = optax.lars(0.1, 0.1, weight_decay_mask=decayed, trust_ratio_mask=decayed)
+  state, expected = theirs.init(live), live
+  for step in range(3):
+    updates, state = theirs.update(gradients(live, step), state, expected)
+    expected = optax.apply_updates(expected, updates)
+  close(ours, expected)

@@ -33,3 +33,11 @@ def test_rsqrt():
 def test_warm_up_longer_than_the_run():
   with pytest.raises(ValueError, match=r"^config.schedule.warmup = 11 is more than config.steps = 10$"):
     build(Schedule(warmup=11), 10)
+
+
+def test_the_peak_follows_the_batch():
+  assert Schedule(lr=0.3, scaling="linear").peak(4096) == pytest.approx(4.8)  # SimCLR's two rules meet at 4096
+  assert Schedule(lr=0.075, scaling="sqrt").peak(4096) == pytest.approx(4.8)
+  assert Schedule(lr=0.3).peak(4096) == 0.3
+  rate = build(Schedule(name="constant", lr=0.3, scaling="linear"), 10, batch=512)
+  assert float(rate(5)) == pytest.approx(0.6)

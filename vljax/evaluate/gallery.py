@@ -22,13 +22,13 @@ class Gallery:
   Attributes:
     source: of the pictures.
     transform: (example, rng) -> example with `image`, uint8 [h w c].
-    tokenizer: of the captions and prompts.
+    tokenizer: of the captions and prompts; pictures alone need none.
     batch: examples per call of a predict function.
   """
 
   source: sources.Source
   transform: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
-  tokenizer: tokenizers.Tokenizer
+  tokenizer: tokenizers.Tokenizer | None
   batch: int = 256
 
   @functools.cached_property

@@ -84,7 +84,7 @@ class ResNet(nn.Module):
 
   Attributes:
     blocks: per group.
-    width_multiplier: of all channels.
+    width_multiplier: of all channels; below 1 for small machines.
     stem: `imagenet` (7 x 7, stride 2, max pool), `deep` (ResNet-D: three 3 x 3 in its place), `cifar` (3 x 3).
     sk_ratio: 0.0625 has selective kernels with ResNet-D's shortcuts, 0 neither (bottlenecks only).
     num_classes: of a linear classifier; None gives features.
@@ -92,7 +92,7 @@ class ResNet(nn.Module):
 
   blocks: tuple[int, ...]
   bottleneck: bool = True
-  width_multiplier: int = 1
+  width_multiplier: float = 1
   stem: str = "imagenet"
   sk_ratio: float = 0.0
   num_classes: int | None = None
@@ -103,9 +103,14 @@ class ResNet(nn.Module):
   pool = "mean"
 
   @property
+  def base(self) -> int:
+    """Channels of the first group."""
+    return int(64 * self.width_multiplier)
+
+  @property
   def width(self) -> int:
     """Of the feature."""
-    return 64 * self.width_multiplier * 2 ** (len(self.blocks) - 1) * (4 if self.bottleneck else 1)
+    return self.base * 2 ** (len(self.blocks) - 1) * (4 if self.bottleneck else 1)
 
   @nn.compact
   def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
@@ -114,7 +119,7 @@ class ResNet(nn.Module):
     for i, count in enumerate(self.blocks):
       for j in range(count):
         project = j == 0 and (i > 0 or self.bottleneck)
-        features, stride = 64 * self.width_multiplier * 2**i, 2 if i > 0 and j == 0 else 1
+        features, stride = self.base * 2**i, 2 if i > 0 and j == 0 else 1
         block = ResidualBlock(
           features, stride, self.bottleneck, project, self.sk_ratio, self.dtype, name=f"group_{i}_{j}"
         )
@@ -126,7 +131,7 @@ class ResNet(nn.Module):
 
   def _stem(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b i j k"]:
     config.choose("stem of ResNet", self.stem, STEMS)
-    width = 64 * self.width_multiplier
+    width = self.base
     layers = {
       "imagenet": [(width, 7, 2)],
       "deep": [(width // 2, 3, 2), (width // 2, 3, 1), (width, 3, 1)],

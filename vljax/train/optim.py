@@ -21,13 +21,22 @@ from vljax.types import Array, Metrics, Params
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
-  """An update rule: what distinguishes optimiser slots."""
+  """An update rule: what distinguishes optimiser slots.
 
-  name: Literal["adamw", "lion", "sgd"] = "adamw"
+  `lars` (arXiv 1708.03888) as SimCLR uses it: with g' = g + wd * w, the momentum buffer takes
+  lr * eta * |w| / |g'| * g' (lr * g' if either norm is 0) and is subtracted. Since the learning rate is inside the
+  buffer, old gradients keep the rate of their own step. `b1` is the momentum; layers of a stack have their own norms.
+
+  Attributes:
+    eta: the trust coefficient of `lars`; None leaves out the norms (SimCLR: of biases and batch norms, with wd = 0).
+  """
+
+  name: Literal["adamw", "lion", "sgd", "lars"] = "adamw"
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
   nesterov: bool = False
+  eta: float | None = 0.001
   mu_dtype: Literal["float32", "bfloat16"] | None = None
 
 
@@ -37,7 +46,7 @@ class Group(Rule):
 
   Attributes:
     lr: multiplies the schedule.
-    wd: decoupled weight decay (arXiv 1711.05101), multiplied by the learning rate.
+    wd: decoupled weight decay (arXiv 1711.05101), multiplied by the learning rate; of `lars` added to the gradient.
     clip: the greatest global norm of this group's gradient; None does not clip.
   """
 
@@ -94,12 +103,33 @@ class Optimiser:
     if self.clip is not None:
       grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.clip / jnp.maximum(norm, 1e-12)), grads)
     grads = self._clip_groups(grads)
-    updates, slots = self.transform.update(grads, slots, live)
     rate = self.rate(step)
+    grads = jax.tree.map(lambda g, p, i: self._adapt(g, p, i, rate), grads, live, self.index)
+    updates, slots = self.transform.update(grads, slots, live)
     updates = jax.tree.map(lambda u, p, i: self._scale(u, p, i, rate), updates, live, self.index)
     return updates, slots, {"grad_norm": norm, "lr": rate}
 
+  def _adapt(self, grad: Array, leaf: Array, index: Any, rate: Array) -> Array:
+    """What the buffer of `lars` takes, layer by layer; other rules take the gradient."""
+    rule = self._rule(index)
+    if rule.name != "lars":
+      return grad
+    grad = grad + tree.broadcast_layers(self._values("wd")[index], leaf) * leaf
+    scale = rate * self._values("lr")[index]
+    if rule.eta is not None:
+      axes = tuple(range(np.ndim(index), leaf.ndim))
+      norm = lambda x: jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axes))
+      weight, slope = norm(leaf), norm(grad)
+      scale *= jnp.where((weight > 0) & (slope > 0), rule.eta * weight / jnp.where(slope > 0, slope, 1.0), 1.0)
+    scale = jnp.asarray(scale)
+    return (grad * scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))).astype(grad.dtype)
+
+  def _rule(self, index: Any) -> Rule:
+    return self.groups[int(np.atleast_1d(index)[0])][1].rule
+
   def _scale(self, update: Array, leaf: Array, index: Any, rate: Array) -> Array:
+    if self._rule(index).name == "lars":
+      return -update.astype(leaf.dtype)
     lr = tree.broadcast_layers(self._values("lr")[index], leaf)
     wd = tree.broadcast_layers(self._values("wd")[index], leaf)
     decayed = update + wd * leaf if np.any(wd) else update

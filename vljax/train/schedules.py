@@ -16,7 +16,9 @@ class Schedule:
   Attributes:
     name: the shape after the warm-up. `constant`; `cosine` to `final * lr`; `rsqrt`, lr * sqrt(t0 / max(t0, step));
       `wsd`, warmup-stable-decay (arXiv 2404.06395): constant, then linear to `final * lr` over the last `decay` share.
-    lr: the peak.
+    lr: the peak; with `scaling` that of a reference batch.
+    scaling: what the batch makes of `lr`: `linear`, lr * batch / 256 (arXiv 1706.02677; SimCLR: lr = 0.3); `sqrt`,
+      lr * sqrt(batch) (SimCLR, arXiv 2002.05709, appendix B.1: lr = 0.075); `none`.
     warmup: steps of linear warm-up from 0.
     final: the share of the peak that is left at the end.
     decay: `wsd`: the share of all steps that decays.
@@ -25,18 +27,24 @@ class Schedule:
 
   name: Literal["constant", "cosine", "rsqrt", "wsd"] = "cosine"
   lr: float = 1e-3
+  scaling: Literal["none", "linear", "sqrt"] = "none"
   warmup: int = 0
   final: float = 0.0
   decay: float = 0.1
   timescale: int = 10_000
 
+  def peak(self, batch: int) -> float:
+    """The greatest learning rate of a run with this batch."""
+    return self.lr * {"none": 1.0, "linear": batch / 256, "sqrt": batch**0.5}[self.scaling]
 
-def build(schedule: Schedule, steps: int) -> Callable[[Array], Array]:
-  """step -> learning rate, for a run of `steps`.
+
+def build(schedule: Schedule, steps: int, batch: int = 256) -> Callable[[Array], Array]:
+  """step -> learning rate, for a run of `steps` of `batch` examples.
 
   Raises:
     ValueError: the warm-up is longer than the run.
   """
+  peak = schedule.peak(batch)
   if schedule.warmup > steps:
     raise ValueError(f"config.schedule.warmup = {schedule.warmup} is more than config.steps = {steps}")
   after = max(steps - schedule.warmup, 1)
@@ -55,6 +63,6 @@ def build(schedule: Schedule, steps: int) -> Callable[[Array], Array]:
   def rate(step):
     step = jnp.asarray(step, jnp.float32)
     warm = jnp.minimum(1.0, (step + 1) / schedule.warmup) if schedule.warmup else 1.0
-    return schedule.lr * warm * shape(step)
+    return peak * warm * shape(step)
 
   return rate

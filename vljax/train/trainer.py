@@ -36,7 +36,8 @@ class Trainer:
 
   Raises:
     ValueError: the mesh does not fit the devices, a batch does not divide it, a stream is asked for that the config
-      lacks, or a regex of config.optim is the first match of nothing.
+      lacks, a regex of config.optim is the first match of nothing, or several streams under a learning rate that
+      follows the batch.
   """
 
   def __init__(self, recipe: Recipe, config: Run, tokenizer: Tokenizer | None = None):
@@ -59,7 +60,7 @@ class Trainer:
     }
     self.example = self._example()
     self.layout = Layout(recipe, self.example)
-    rate = schedules.build(config.schedule, config.steps)
+    rate = schedules.build(config.schedule, config.steps, _scaled_batch(config))
     trained = tree.flatten(tree.per_layer(self.layout.trained.live(self.layout.params), lambda name: name))
     check(config.optim, [str(n) for found in trained.values() for n in np.atleast_1d(found)])
     self.optimisers = {
@@ -127,6 +128,17 @@ class Trainer:
       raise ValueError(f"the first examples of the stream are all broken; the last: {failure.key}: {failure.cause}")
     shapes = {name: np.asarray(value) for name, value in row.example.items()}
     return {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in shapes.items()}
+
+
+def _scaled_batch(config: Run) -> int:
+  """The batch that the learning rate may follow."""
+  scaling, batches = config.schedule.scaling, [stream.batch for stream in config.streams.values()]
+  if scaling != "none" and len(batches) > 1:
+    raise ValueError(
+      f"config.schedule.scaling = {scaling!r} follows the batch of one stream; config.streams has {len(batches)}: "
+      "set scaling = 'none' and the learning rate itself"
+    )
+  return batches[0]
 
 
 def _check_streams(recipe: Recipe, config: Run) -> None:

@@ -1,0 +1,145 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vljax import config, experiment, recipes, tree
+from vljax.checkpoint.load import load_params
+from vljax.objectives import views
+from vljax.train import writers
+
+
+@pytest.fixture(scope="module")
+def parsed(root):
+  return recipes.parse(config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke"))
+
+
+@pytest.fixture(scope="module")
+def batch():
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (8, 16, 16, 3), np.uint8)
+  return {"image": jnp.asarray(image), "label": jnp.asarray(rng.integers(0, 3, 8))}
+
+
+def start(parsed, batch):
+  recipe = recipes.build(parsed)
+  params, extras = jax.tree.map(
+    lambda x: x.unbox() if hasattr(x, "unbox") else x,
+    recipe.init(jax.random.key(0), batch),
+    is_leaf=lambda x: hasattr(x, "unbox"),
+  )
+  return recipe, params, extras
+
+
+def test_views_differ_from_each_other_and_from_example_to_example(parsed, batch):
+  recipe, _, _ = start(parsed, batch)
+  same = {"image": jnp.tile(batch["image"][:1], (8, 1, 1, 1))}
+  prepared = np.asarray(jax.jit(recipe.prepare)(same, jax.random.key(1))["image"])
+  assert prepared.shape == (8, 2, 16, 16, 3)
+  assert len({view.tobytes() for view in prepared.reshape(16, -1)}) == 16
+
+
+def test_one_branch_may_be_augmented_alone(parsed, batch):
+  other = dataclasses.replace(parsed, augment=(("gaussian_noise", 0.5),), augment_other=())
+  prepared = recipes.build(other).prepare(batch, jax.random.key(0))["image"]
+  np.testing.assert_allclose(prepared[:, 1], batch["image"] / 255.0, atol=1e-6)
+  assert np.abs(prepared[:, 0] - prepared[:, 1]).max() > 0.3
+
+
+def test_the_loss_is_that_of_the_two_views_and_statistics_move(parsed, batch):
+  recipe, params, extras = start(parsed, batch)
+  prepared = recipe.prepare(batch, jax.random.key(1))
+  z, new = recipe.phases[0].embed(params, extras, prepared, jax.random.key(2))
+  terms, metrics = recipe.phases[0].join(params, z)
+  want, _ = views.nt_xent(z["a"], z["b"], temperature=0.5)
+  np.testing.assert_allclose(terms["loss"], want, rtol=1e-6)
+  assert metrics.keys() == {"accuracy", "entropy"}
+  before, after = tree.flatten(extras), tree.flatten(new)
+  assert before.keys() == after.keys()
+  assert any(not np.array_equal(before[n], after[n]) for n in before)
+
+
+def test_the_classifier_sends_no_gradient_to_the_backbone(parsed, batch):
+  recipe, params, extras = start(dataclasses.replace(parsed, classes=3), batch)
+  prepared = recipe.prepare(batch, jax.random.key(1))
+  phase = recipe.phases[0]
+  assert phase.weights(prepared) == {"loss": 8, "probe": 8}
+
+  def probe(params):
+    return phase.join(params, phase.embed(params, extras, prepared, jax.random.key(2))[0])[0]["probe"]
+
+  gradient = jax.jit(jax.grad(probe))(params)
+  assert all(not np.any(g) for g in jax.tree.leaves({**gradient, "classifier": {}}))
+  assert np.any(gradient["classifier"]["kernel"])
+
+
+def test_a_stream_without_labels_cannot_feed_the_classifier(parsed, batch):
+  with pytest.raises(ValueError, match="the streams of simclr must give 'label'; there is image"):
+    start(dataclasses.replace(parsed, classes=3), {"image": batch["image"]})
+
+
+@pytest.fixture(scope="module")
+def workdir(root, tmp_path_factory):
+  """A finished smoke run with a kNN evaluation on the synthetic pictures' classes."""
+  workdir = tmp_path_factory.mktemp("simclr") / "run"
+  source = "synthetic:pairs?n=32&size=16"
+  evals = {"knn": {"kind": "knn", "labelled": source, "source": source}}
+  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", [f"evals={evals}"])
+  assert experiment.train(raw, workdir)
+  return workdir
+
+
+def test_evaluations_read_the_running_statistics(workdir):
+  """kNN of a gallery on itself finds each picture; so the weights that are stored are those that evaluated."""
+  rows = writers.read(workdir)
+  assert rows[-1]["knn/top5"] >= rows[-1]["knn/top5/chance"]
+  weights, metadata = load_params(workdir)
+  assert "batch_stats" in weights
+  recipe = recipes.build(recipes.parse(metadata.config))
+  image = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+  features = recipe.predict["encode_image"](weights, image)
+  moved = {**weights, "batch_stats": jax.tree.map(lambda x: x + 1.0, weights["batch_stats"])}
+  assert features.shape == (4, recipe.model.backbone.width)
+  assert not np.allclose(features, recipe.predict["encode_image"](moved, image))
+
+
+@pytest.mark.long
+def test_small_beats_what_needs_no_training(data_dir, root, tmp_path):
+  """Linear evaluation of ten CPU minutes against raw pixels and against the network as it starts: 3 points at least.
+
+  The margin was written down before the first run; the lower end of a 95 % bootstrap interval must clear it.
+  """
+  from vljax.data import sources, transforms
+  from vljax.evaluate import probe
+  from vljax.evaluate.gallery import Gallery
+
+  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:dir={data_dir / 'cifar10'},small")
+  assert experiment.train(raw, tmp_path / "run")
+  parsed = recipes.parse(raw)
+  recipe = recipes.build(parsed)
+  labelled, asked = (
+    Gallery(sources.open(source), transforms.build([("preprocess", 24), ("keep", "image")]), None)
+    for source in (parsed.evals["linear"].labelled, parsed.evals["linear"].source)
+  )
+  pixels = {"encode_image": lambda _, image: np.asarray(image, np.float32).reshape(len(image), -1) / 255}
+  fresh = {**(made := start(parsed, dict(image=jnp.zeros((1, 24, 24, 3)), label=jnp.zeros(1, int))))[1], **made[2]}
+  right = {}
+  for name, predict, weights in (
+    ("trained", recipe.predict, load_params(tmp_path / "run")[0]),
+    ("fresh", recipe.predict, fresh),
+    ("pixels", pixels, None),
+  ):
+    known, found = labelled.encode_images(predict, weights), asked.encode_images(predict, weights)
+    best = max(
+      (probe.fit(known, labelled.labels(), penalty)(found).argmax(1) == asked.labels() for penalty in (0.1, 10, 1000)),
+      key=np.mean,
+    )
+    right[name] = best
+  floor = max(("fresh", "pixels"), key=lambda name: right[name].mean())
+  gain = right["trained"].astype(float) - right[floor]
+  rng = np.random.default_rng(0)
+  means = [rng.choice(gain, len(gain)).mean() for _ in range(2000)]
+  print({name: float(r.mean()) for name, r in right.items()}, np.quantile(means, [0.025, 0.975]))
+  assert np.quantile(means, 0.025) > 0.03

@@ -1,0 +1,175 @@
+"""SimCLR: two augmented views of each picture find each other (Chen et al. 2020, arXiv 2002.05709 and 2006.10029)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vljax import parallel
+from vljax.data import sources, tokenizers, transforms
+from vljax.evaluate import probe
+from vljax.evaluate.gallery import Gallery
+from vljax.evaluate.schedule import Eval
+from vljax.layers.batch_norm import STATISTICS, variables
+from vljax.models import resnet
+from vljax.models.projected import Projected, Projection
+from vljax.objectives import views
+from vljax.ops import augment
+from vljax.parallel import Axis
+from vljax.train.recipe import Paired, Recipe
+from vljax.train.run import Run
+from vljax.types import Array, Batch, Float, Params, Rng, UInt8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+  """The projection head: see `models.projected.Projection`."""
+
+  kind: Literal["none", "linear", "nonlinear"] = "nonlinear"
+  layers: int = 2
+  dim: int = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """Features of held-out pictures, classified by those of labelled ones.
+
+  Attributes:
+    kind: `knn`, the votes of 20 neighbors, or `linear`, a logistic regression.
+    labelled: source of the pictures with known classes.
+    source: source of the pictures that are asked for.
+    every: steps between evaluations; 0: at the end only.
+    penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
+    batch: examples per call.
+  """
+
+  kind: Literal["knn", "linear"]
+  labelled: str
+  source: str
+  every: int = 0
+  penalties: tuple[float, ...] = probe.PENALTIES
+  batch: int = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Run):
+  """The keys of a `simclr` config, besides those of every run.
+
+  Attributes:
+    backbone: variant of vljax.models.resnet and its overrides.
+    augment: steps of vljax.ops.augment that make a view of a picture.
+    augment_other: steps for the second view, if they differ (the pairs of figure 5 change one branch only).
+    loss: name and arguments of a loss of vljax.objectives.views.
+    classes: of a linear classifier that is trained beside, without gradients to the backbone; 0: none. Its streams
+      must keep the field `label`.
+  """
+
+  backbone: Mapping[str, Any]
+  augment: tuple[Any, ...]
+  augment_other: tuple[Any, ...] | None = None
+  head: Head = Head()
+  loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "nt_xent", "temperature": 0.1})
+  classes: int = 0
+  evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+
+
+def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
+  """The recipe of a parsed config.
+
+  Raises:
+    ValueError: an unknown variant, override, augmentation or loss.
+  """
+  del tokenizer
+  backbone = resnet.build(**config.backbone)
+  model = Projected(backbone, Projection(**dataclasses.asdict(config.head)), config.classes)
+  first = augment.build(config.augment)
+  second = augment.build(config.augment if config.augment_other is None else config.augment_other)
+  compare = views.loss(config.loss)
+
+  def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
+    check_fields(batch, config.classes)
+    size = backbone.image_size
+    made = model.init(rng, jnp.zeros((1, size, size, 3)))
+    return made["params"], {STATISTICS: made[STATISTICS]}
+
+  def prepare(batch: Batch, rng: Rng) -> Batch:
+    keys = jax.random.split(rng)
+    image = unit_interval(batch["image"])
+    return {**batch, "image": jnp.stack([first(keys[0], image), second(keys[1], image)], 1)}
+
+  def embed(params, extras, batch, rng):
+    del rng
+    image = batch["image"]
+    n = len(image)
+    both = parallel.constrain(image.swapaxes(0, 1).reshape(-1, *image.shape[2:]), Axis.BATCH, None, None, None)
+    (z, logits), new = model.apply({"params": params, **extras}, both, train=True, mutable=STATISTICS)
+    out = {"a": z[:n], "b": z[n:]}
+    if config.classes:
+      out |= {"logits": 0.5 * (logits[:n] + logits[n:]), "label": batch["label"]}
+    return out, new
+
+  def join(params, z):
+    del params
+    loss, metrics = compare(z["a"], z["b"])
+    if not config.classes:
+      return {"loss": loss}, metrics
+    entropy = optax.softmax_cross_entropy_with_integer_labels(z["logits"], z["label"])
+    right = (z["logits"].argmax(-1) == z["label"]).mean()
+    return {"loss": loss, "probe": entropy.sum()}, {**metrics, "probe_accuracy": right}
+
+  terms = ("loss", "probe") if config.classes else ("loss",)
+  weights = lambda batch: dict.fromkeys(terms, len(batch["image"]))
+  phase = Paired(name="simclr", embed=embed, join=join, weights=weights, streams=tuple(config.streams))
+  encode = jax.jit(lambda weights, image: encode_image(model, weights, image))
+  evals = {name: _evaluation(e, backbone.image_size) for name, e in config.evals.items()}
+  predict = {"encode_image": encode}
+  return Recipe(init=init, phases=(phase,), prepare=prepare, predict=predict, evals=evals, model=model)
+
+
+def encode_image(model: Projected, weights: Params, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
+  """The backbone's features of pictures of the model's size."""
+  image = unit_interval(parallel.constrain(image, Axis.BATCH, None, None, None))
+  return model.apply(variables(weights), image, method="features")
+
+
+def unit_interval(image: Array) -> Float[Array, "..."]:
+  """uint8 to [0, 1]: SimCLR normalizes no further."""
+  return image.astype(jnp.float32) / 255
+
+
+def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> dict[str, Any]:
+  """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
+  del tokenizer
+  backbone = resnet.build(**config.backbone)
+  return {"image": {"size": backbone.image_size, "stem": backbone.stem, "range": [0, 1]}}
+
+
+def check_fields(batch: Batch, classes: int) -> None:
+  """Check that a stream gives what the recipe reads.
+
+  Raises:
+    ValueError: naming the missing field.
+  """
+  for name in ("image", "label") if classes else ("image",):
+    if name not in batch:
+      raise ValueError(
+        f"the streams of simclr must give {name!r}; there is {', '.join(sorted(batch)) or 'nothing'} "
+        "(see config.streams.NAME.transforms)"
+      )
+
+
+def _evaluation(evaluation: Evaluation, size: int) -> Eval:
+  see = transforms.build([("preprocess", size), ("keep", "image")])
+  labelled, asked = (
+    Gallery(sources.open(source), see, None, evaluation.batch) for source in (evaluation.labelled, evaluation.source)
+  )
+
+  def linear(predict, params):
+    known, found = labelled.encode_images(predict, params), asked.encode_images(predict, params)
+    return probe.evaluate(known, labelled.labels(), found, asked.labels(), evaluation.penalties)
+
+  votes = lambda predict, params: asked.knn(labelled, predict, params)
+  return Eval({"knn": votes, "linear": linear}[evaluation.kind], every=evaluation.every)
