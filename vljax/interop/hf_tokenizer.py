@@ -13,7 +13,9 @@ SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 
 
 def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
-  """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, and a `tokenizer.json` as it is.
+  """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, BERT's as `vocab.txt` and its config.
+
+  A `tokenizer.json` is written as it is.
 
   Raises:
     ValueError: transformers has no class for this kind of tokenizer.
@@ -21,8 +23,16 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
   if isinstance(tokenizer, tokenizers.HfJson):
     (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
     return
+  write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+  if isinstance(tokenizer, tokenizers.WordPiece):
+    (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
+    options = dict(model_max_length=tokenizer.length, do_lower_case=tokenizer.lower)
+    write("tokenizer_config.json", dict(tokenizer_class="BertTokenizer", **options))
+    return
   if not isinstance(tokenizer, tokenizers.ClipBpe):
-    raise ValueError(f"{folder}: no files for a tokenizer of kind {tokenizer.kind!r}; legal: clip_bpe, hf_json")
+    raise ValueError(
+      f"{folder}: no files for a tokenizer of kind {tokenizer.kind!r}; legal: clip_bpe, hf_json, wordpiece"
+    )
   data = tokenizer.vocabulary
   text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
   merges = text.decode().split("\n")[1 : clip_bpe.MERGES + 1]
@@ -31,7 +41,6 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
   start, end = SPECIALS
   tokens = dict(bos_token=start, eos_token=end, pad_token=end, unk_token=end)
   config = dict(tokenizer_class="CLIPTokenizer", model_max_length=tokenizer.length, do_lower_case=True, **tokens)
-  write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   write("vocab.json", {piece: i for i, piece in enumerate(pieces)})
   write("tokenizer_config.json", config)
   write("special_tokens_map.json", tokens)

@@ -148,13 +148,15 @@ def need(state: Arrays, key: str, where: str) -> np.ndarray:
   return state[key]
 
 
-def to_ours(table: Table, state: Arrays, model: DualEncoder, where: str, absent: Iterable[str] = ()) -> dict[str, Any]:
-  """The nested, stacked tree of their state dict, in float32.
+def to_ours(
+  table: Table, state: Arrays, model: DualEncoder | Mapping[str, Any], where: str, absent: Iterable[str] = ()
+) -> dict[str, Any]:
+  """The nested, stacked tree of their state dict, in float32; `model` has the towers, or is a dict of them.
 
   Raises:
     ValueError: a key is missing or unknown (with the nearest), or an array does not fit its layout.
   """
-  towers = {"image": model.image, "text": model.text}
+  towers = model if isinstance(model, Mapping) else {"image": model.image, "text": model.text}
   rows = table.all({name: tower.depth for name, tower in towers.items()}, absent)
   heads = {name: tower.heads for name, tower in towers.items()}
   legal = {r.theirs for r in rows}

@@ -58,6 +58,21 @@ class Block(nn.Module):
     return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
 
 
+class PostNormBlock(Block):
+  """y = norm_1(x + attention(x)), then norm_2(y + mlp(y)) (arXiv 1706.03762; BERT); fields and parameters of Block."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
+    """Runs the block; see Block."""
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    half = {"residual_scale": self.residual_scale, "dtype": self.dtype}
+    attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
+    norm = lambda name: LayerNorm(self.epsilon, dtype=self.dtype, name=name)
+    x = norm("norm_1")(x + drop(attend(x, **masks)))
+    x = norm("norm_2")(x + drop(Mlp(self.mlp, self.activation, name="mlp", **half)(x)))
+    return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
+
+
 class Stack(nn.Module):
   """`length` equal blocks in a row, their parameters stacked on a leading layer axis, run by `lax.scan`.
 

@@ -12,6 +12,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int
 
+from vljax.data import packages
+
 SPEC = "vljax_tokenizer.json"
 """The file that `save` writes beside the vocabulary: kind, hash, length, options."""
 
@@ -138,9 +140,9 @@ def find_file(path: epath.PathLike, names: Sequence[str], kind: str) -> epath.Pa
   """The vocabulary file that `path` is, or that lies in the folder `path` under one of `names`.
 
   Raises:
-    FileNotFoundError: neither.
+    FileNotFoundError: neither, or `path` is a `package:NAME` that is not installed.
   """
-  path = epath.Path(path).expanduser()
+  path = packages.resolve(path)
   if path.is_dir():
     for name in names:
       if (path / name).exists():

