@@ -19,6 +19,7 @@ class Conv(nn.Module):
     features: output channels.
     kernel: height and width.
     groups: of channels that are convolved apart.
+    same: pads as TensorFlow's `SAME` does instead: where a stride leaves an odd number, one more after than before.
   """
 
   features: int
@@ -26,6 +27,7 @@ class Conv(nn.Module):
   stride: int = 1
   groups: int = 1
   use_bias: bool = False
+  same: bool = False
   kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
   dtype: Any = "float32"
 
@@ -42,9 +44,9 @@ class Conv(nn.Module):
       y = x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
     else:
       before = (self.kernel - 1) // 2
-      pad = (before, self.kernel - 1 - before)
+      pad: Any = "SAME" if self.same else ((before, self.kernel - 1 - before),) * 2
       y = jax.lax.conv_general_dilated(
-        x, kernel, (self.stride,) * 2, (pad, pad), dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        x, kernel, (self.stride,) * 2, pad, dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=self.groups,
       )  # fmt: skip
     if self.use_bias:
