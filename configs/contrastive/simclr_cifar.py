@@ -53,6 +53,6 @@ def get_config(arg=""):
     held = dict(labelled=f"{source}&split=train", source=f"{source}&split=val")
     c.evals = dict(
       knn=dict(kind="knn", every=0, **held),
-      linear=dict(kind="linear", every=0, penalties=(0.1, 1.0, 10.0, 100.0), **held),
+      linear=dict(kind="linear", every=0, penalties=(0.01, 0.1, 1.0, 10.0), **held),
     )
   return c
