@@ -25,6 +25,7 @@ core = [
   "pillow>=11,<14",
   "regex>=2024.5",
   "safetensors>=0.5,<0.9",
+  "scipy>=1.14,<2",
   "sentencepiece>=0.2,<0.3",
   "tokenizers>=0.21,<0.24",
   "tqdm>=4.66,<5",
