@@ -1,0 +1,77 @@
+"""The papers' tables: every row is a config that builds, and differs from the others in what its name says."""
+
+import ast
+import dataclasses
+import importlib.util
+import pathlib
+
+import pytest
+
+from vljax import config, recipes, sweep
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs/ablations").glob("*.py"))
+
+
+def names(file, small):
+  spec = importlib.util.spec_from_file_location(pathlib.Path(file).stem, ROOT / file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return list(module.sweep(small))
+
+
+TABLES = [(file, name, small) for file in FILES for small in (False, True) for name in names(file, small)]
+
+
+@pytest.mark.parametrize(("file", "name", "small"), TABLES)
+def test_rows_build_and_are_distinct(file, name, small, tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  found = sweep.load(f"{file}:{name}", small)
+  loaded = [job.load() for job in sweep.jobs(found, tmp_path)]
+  for raw in loaded:
+    parsed = recipes.parse(raw)
+    model = recipes.build(dataclasses.replace(parsed, evals={})).model
+    steps = [*parsed.augment, *(parsed.augment_other or ()), *parsed.streams["train"].transforms]
+    assert {step[1] for step in steps if step[0] == "random_resized_crop"} == {model.backbone.image_size}
+  for i in range(1, len(loaded)):
+    assert config.diff(loaded[0], loaded[i]), f"rows {found.rows[0].name!r} and {found.rows[i].name!r} are one run"
+  first = recipes.parse(loaded[0])
+  for column in found.columns.values():
+    assert column.metric.split("/")[0] in {*first.evals, first.recipe}, column
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_docstring_shows_how_to_run_each_table(file):
+  text = ast.get_docstring(ast.parse((ROOT / file).read_text()))
+  assert f"python launch/sweep.py --sweep={file}:" in text
+  for name in names(file, False):
+    assert name in text
+
+
+def test_numbers_of_simclr_are_those_of_the_paper():
+  load = lambda name: sweep.load(f"{ROOT}/configs/ablations/simclr.py:{name}")
+  best = {
+    name: max((row.paper["linear top-1"], row.name) for row in load(name).rows)
+    for name in ("color", "losses", "temperature", "batch_linear", "batch_sqrt")
+  }
+  assert best == {
+    "color": (64.5, "1 and blur"),
+    "losses": (63.9, "NT-Xent"),
+    "temperature": (64.4, "unit length, 0.1"),
+    "batch_linear": (69.0, "batch 8192, 800 epochs"),
+    "batch_sqrt": (69.1, "batch 8192, 800 epochs"),
+  }
+
+
+def test_batch_and_epochs_have_the_learning_rates_and_steps_of_the_paper(monkeypatch):
+  monkeypatch.chdir(ROOT)
+  found = {}
+  for scaling in ("linear", "sqrt"):
+    for job in sweep.jobs(sweep.load(f"configs/ablations/simclr.py:batch_{scaling}"), "runs"):
+      parsed = recipes.parse(job.load())
+      size = parsed.streams["train"].batch
+      found[scaling, job.row.name] = parsed.steps, parsed.schedule.warmup, parsed.schedule.peak(size)
+  assert found["linear", "batch 256, 100 epochs"] == (500_456, 50_040, pytest.approx(0.3))
+  assert found["sqrt", "batch 256, 100 epochs"] == (500_456, 50_040, pytest.approx(1.2))
+  assert found["sqrt", "batch 4096, 800 epochs"] == (250_228, 3_120, pytest.approx(4.8))
+  assert len(found) == 48
