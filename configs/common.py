@@ -45,3 +45,43 @@ def pairs(size: int, scale: tuple[float, float]) -> list[tuple]:
     ("tokenize",),
     ("keep", "image", "tokens"),
   ]
+
+
+def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """Labelled pictures by the arguments smoke, cifar (folder of CIFAR-10 as index.jsonl and cifar10.tar), train and val
+  (sources) and fraction (of the training examples, the same in every run): train, val, classes, size, examples."""
+  if a.smoke:
+    part = "synthetic:pairs?n={}&size=16&seed={}"
+    found = dict(train=part.format(64, 0), val=part.format(24, 1), classes=6, size=16, examples=64)
+  elif a.cifar:
+    pictures = f"pairs:{a.cifar}?table=index.jsonl&images=cifar10.tar&class=label"
+    held = "2000" if a.fraction == 1 else f"{1 - a.fraction * 5 / 6:g}"  # of 12,000; the first 2,000 of them are val
+    found = dict(train=f"{pictures}&split=train&holdout={held}", val=f"{pictures}&split=val&holdout=2000")
+    found |= dict(classes=10, size=32, examples=int(10_000 * a.fraction))
+  else:
+    subset = f"&split=val&holdout={a.fraction:g}" if a.fraction < 1 else ""
+    found = dict(train=f"{a.train}{subset}", val=a.val, classes=1000, size=224, examples=int(a.fraction * a.examples))
+  return ml_collections.ConfigDict(found)
+
+
+LABELLED = dict(
+  train="tfds:imagenet2012?part=train", val="tfds:imagenet2012?part=validation", examples=1_281_167, cifar="",
+  fraction=1.0, batch=0, epochs=0, smoke=False,
+)  # fmt: skip
+"""The arguments that configs of classification share, with their defaults."""
+
+
+def classification(a: ml_collections.ConfigDict, batch: int, epochs: int) -> ml_collections.ConfigDict:
+  """What configs of classification share: data, network, steps and the evaluation; ResNet-18 for small pictures."""
+  data = labelled(a)
+  batch = 8 if a.smoke else a.batch or batch
+  steps = 2 if a.smoke else max(1, (a.epochs or epochs) * data.examples // batch)
+  c = ml_collections.ConfigDict(dict(recipe="classification", steps=steps, classes=data.classes))
+  c.backbone = dict(variant="test" if a.smoke else "resnet18" if a.cifar else "resnet50", image_size=data.size)
+  if a.cifar and not a.smoke:
+    c.backbone.stem = "cifar"
+  crop = [("decode",), ("random_resized_crop", data.size, (0.08, 1.0)), ("flip_lr",), ("keep", "image", "label")]
+  c.streams = dict(train=dict(source=data.train, transforms=crop, batch=batch, cache=bool(a.cifar)))
+  c.evals = dict(val=dict(kind="top", source=data.val, batch=8 if a.smoke else 256))
+  c.workers = 0 if a.smoke or a.cifar else 8
+  return c

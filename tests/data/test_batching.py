@@ -59,3 +59,15 @@ def test_shard(arguments, message):
   with pytest.raises(ValueError, match=message):
     batching.shard(*arguments)
   assert batching.shard(12, 1, 3) == 4
+
+
+def test_numbers_of_python_have_32_bits():
+  batch = batching.stack([{"label": 3, "share": 0.5, "flag": True, "ids": np.arange(2)}] * 2)
+  assert [str(batch[name].dtype) for name in ("label", "share", "flag", "ids")] == [
+    "int32",
+    "float32",
+    "bool",
+    "int64",
+  ]
+  with pytest.raises(OverflowError):
+    batching.stack([{"label": 2**40}])

@@ -89,10 +89,20 @@ def numeric(batch: dict[str, Any]) -> dict[str, np.ndarray]:
   return batch
 
 
+def array(value: Any) -> np.ndarray:
+  """A field as an array; Python's own numbers have the 32 bits that devices compute with.
+
+  Raises:
+    OverflowError: an integer that 32 bits do not hold.
+  """
+  kind = {int: np.int32, float: np.float32}.get(type(value))
+  return np.asarray(value, kind)
+
+
 def _column(name: str, values: list[Any]) -> np.ndarray | list[Any]:
   if not isinstance(values[0], np.ndarray | np.generic | bool | int | float):
     return values
-  arrays = [np.asarray(value) for value in values]
+  arrays = [array(value) for value in values]
   shapes = {a.shape: None for a in arrays}
   if len(shapes) > 1:
     some = ", ".join(str(list(shape)) for shape in list(shapes)[:3])

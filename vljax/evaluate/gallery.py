@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from vljax.data import sources, tokenizers
-from vljax.evaluate import features, knn, retrieval, zeroshot
+from vljax.evaluate import accuracy, features, knn, probe, retrieval, zeroshot
 from vljax.types import Params
 
 Encode = Callable[[Params, Any], Any]
@@ -110,20 +110,40 @@ class Gallery:
     Raises:
       ValueError: they have not.
     """
-    if not self.source.classes or self.source.classes != labelled.source.classes:
-      raise ValueError(
-        f"kNN needs the same classes on both sides; {self.source.name} has {self.source.classes}, "
-        f"{labelled.source.name} has {labelled.source.classes}"
-      )
+    self._check_classes(labelled, "kNN")
     known, asked = labelled.encode_images(predict, params), self.encode_images(predict, params)
     return knn.evaluate(known, labelled.labels(), asked, self.labels(), k)
+
+  def probe(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
+    """Accuracy of logistic regression on the features of the labelled pictures; see `evaluate.probe`.
+
+    Raises:
+      ValueError: the sources have other classes.
+    """
+    self._check_classes(labelled, "a probe")
+    known, asked = labelled.encode_images(predict, params), self.encode_images(predict, params)
+    return probe.evaluate(known, labelled.labels(), asked, self.labels())
+
+  def classify(self, predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
+    """Accuracy of the recipe's own classifier, `predict["logits"]`."""
+    call = lambda indices: predict["logits"](params, np.stack([self.image(i) for i in indices]))
+    return accuracy.top(features.encode(call, range(len(self)), self.batch), self.labels())
 
   def labels(self) -> np.ndarray:
     """The class of each picture, by number."""
     return np.array([self.row(i)["label"] for i in range(len(self))])
 
+  def _check_classes(self, labelled: "Gallery", what: str) -> None:
+    if not self.source.classes or self.source.classes != labelled.source.classes:
+      raise ValueError(
+        f"{what} needs the same classes on both sides; {self.source.name} has {self.source.classes}, "
+        f"{labelled.source.name} has {labelled.source.classes}"
+      )
+
   def _image(self, number: int) -> np.ndarray:
     return self.transform(self.source[number], np.random.default_rng(0))["image"]
 
   def _text(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> Any:
+    if self.tokenizer is None:
+      raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need")
     return predict["encode_text"](params, self.tokenizer(list(texts)))

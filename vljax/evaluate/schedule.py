@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from vljax.types import Params
 
@@ -17,12 +18,14 @@ class Eval:
     every: runs after each step that this divides; 0 means after the last step only.
     weights: "ema" reads the moving average where the run keeps one, else the parameters; "params" reads the latter.
     first: also before the first step, to see chance.
+    open: opens its data; a run calls it before it trains, so that a file which is missing is known at once.
   """
 
   function: Callable[[Predict, Params], Mapping[str, float]]
   every: int = 0
   weights: str = "ema"
   first: bool = False
+  open: Callable[[], Any] = lambda: None
 
   def __post_init__(self):
     if self.weights not in ("ema", "params"):

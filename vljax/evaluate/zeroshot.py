@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vljax.evaluate import features
+from vljax.evaluate import accuracy, features
 from vljax.types import Array, Float, Int
 
 
@@ -61,7 +61,7 @@ def evaluate(
   if class_names is not None and len(class_names) != classes:
     raise ValueError(f"{len(class_names)} class names for weights of {classes} classes")
   blocks = range(0, len(labels), block)
-  rank = np.concatenate([_rank(image_z[i : i + block] @ weights, labels[i : i + block]) for i in blocks])
+  rank = np.concatenate([accuracy.rank(image_z[i : i + block] @ weights, labels[i : i + block]) for i in blocks])
   results = {f"top{k}": float(np.mean(rank < k)) for k in ks}
   results |= {f"top{k}/chance": min(1.0, k / classes) for k in ks}
   present = np.unique(labels)
@@ -71,12 +71,6 @@ def evaluate(
   if class_names is not None:
     results |= {f"per_class/{class_names[c]}": value for c, value in of_class.items()}
   return results
-
-
-def _rank(scores: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-  """How many wrong classes score at least as high as the true one, or are not numbers."""
-  right = np.take_along_axis(scores, labels[:, None], axis=1)
-  return (~(scores < right)).sum(axis=1) - 1
 
 
 def _unit(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:

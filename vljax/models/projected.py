@@ -30,14 +30,20 @@ class Projection(nn.Module):
   dtype: Any = "float32"
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b d"], *, train: bool = False) -> Float[Array, "b k"]:
+  def __call__(self, x: Float[Array, "b d"], *, train: bool = False, tap: int | None = None) -> Float[Array, "b k"]:
+    """What the first `tap` layers give, with ReLU where more follow; None means all of them.
+
+    Raises:
+      ValueError: an unknown kind, or more layers asked for than there are.
+    """
     config.choose("kind of Projection", self.kind, KINDS)
-    if self.kind == "none":
-      return x
-    count = self.layers if self.kind == "nonlinear" else 1
+    count = {"none": 0, "linear": 1, "nonlinear": self.layers}[self.kind]
+    tap = count if tap is None else tap
+    if not 0 <= tap <= count:
+      raise ValueError(f"tap = {tap} layers of a {self.kind} head; legal: 0 to {count}")
     width = x.shape[-1]
     init = nn.initializers.normal(0.01)
-    for i in range(count):
+    for i in range(tap):
       last = i == count - 1
       features = self.dim if last else width
       x = Linear((features,), (Axis.EMBED, None), init, use_bias=False, dtype=self.dtype, name=f"linear_{i}")(x)

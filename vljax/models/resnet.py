@@ -10,7 +10,9 @@ from jaxtyping import Array, Float
 from vljax import config
 from vljax.layers.batch_norm import BatchNorm
 from vljax.layers.conv import Conv
+from vljax.layers.linear import Linear
 from vljax.models import variants
+from vljax.parallel import Axis
 
 STEMS = dict.fromkeys(("imagenet", "deep", "cifar"))
 
@@ -127,10 +129,10 @@ class ResNet(nn.Module):
     x = x.mean((1, 2))
     if self.num_classes is None:
       return x
-    return nn.Dense(self.num_classes, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="classifier")(x)
+    axes = (Axis.EMBED, None)
+    return Linear((self.num_classes,), axes, nn.initializers.zeros, dtype=self.dtype, name="classifier")(x)
 
   def _stem(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b i j k"]:
-    config.choose("stem of ResNet", self.stem, STEMS)
     width = self.base
     layers = {
       "imagenet": [(width, 7, 2)],
@@ -163,6 +165,10 @@ def build(variant: str | None = None, **overrides: Any) -> ResNet:
   """The ResNet of a variant, upper and lower case alike, with some fields overridden.
 
   Raises:
-    ValueError: an unknown variant or field, with the nearest name.
+    ValueError: an unknown variant, field or stem, with the nearest name, or selective kernels without bottlenecks.
   """
-  return variants.make(ResNet, variant, VARIANTS, overrides)
+  model = variants.make(ResNet, variant, VARIANTS, overrides)
+  config.choose("stem of ResNet", model.stem, STEMS)
+  if model.sk_ratio and not model.bottleneck:
+    raise ValueError(f"sk_ratio = {model.sk_ratio} needs bottleneck blocks; this ResNet has basic ones")
+  return model

@@ -8,7 +8,11 @@ from vljax.data.tokenizers import Tokenizer
 from vljax.train.recipe import Recipe
 from vljax.train.run import Run
 
-RECIPES = {"clip": "vljax.recipes.clip", "simclr": "vljax.recipes.simclr"}
+RECIPES = {
+  "classification": "vljax.recipes.classification",
+  "clip": "vljax.recipes.clip",
+  "simclr": "vljax.recipes.simclr",
+}
 """Recipe name to its module, which has the schema `Config` and `build(config, tokenizer) -> Recipe`."""
 
 

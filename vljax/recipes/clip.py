@@ -41,6 +41,11 @@ class Preprocess:
     """(mean, std)."""
     return mean_std.mean_std(self.normalize) if isinstance(self.normalize, str) else self.normalize
 
+  def apply(self, image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """(x / 255 - mean) / std as one multiply and add; float input counts as [0, 255], too."""
+    mean, std = map(jnp.asarray, self.constants)
+    return image.astype(jnp.float32) * (1.0 / (255.0 * std)) - mean / std
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -184,14 +189,7 @@ class Towers:
   """A dual encoder as functions of raw pictures and tokens."""
 
   def __init__(self, model: dual_encoder.DualEncoder, preprocess: Preprocess):
-    self.model = model
-    self.mean, self.std = preprocess.constants
-
-  def normalize(self, image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """(x / 255 - mean) / std as one multiply and add; float input counts as [0, 255], too."""
-    scale = 1.0 / (255.0 * jnp.asarray(self.std))
-    shift = jnp.asarray(self.mean) / jnp.asarray(self.std)
-    return image.astype(jnp.float32) * scale - shift
+    self.model, self.normalize = model, preprocess.apply
 
   def predict(self) -> dict[str, Any]:
     """`encode_image(params, image)`, `encode_text(params, tokens)`: unit vectors; `scale(params)`."""
@@ -243,7 +241,9 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
     )
 
 
-def gallery(source: str, preprocess: Preprocess, size: int, tokenizer: tokenizers.Tokenizer, batch: int) -> Gallery:
+def gallery(
+  source: str, preprocess: Preprocess, size: int, tokenizer: tokenizers.Tokenizer | None, batch: int
+) -> Gallery:
   """The held-out pictures of a source as the model sees them."""
   steps = [("preprocess", size, preprocess.resize, preprocess.interpolation), ("keep", "image")]
   return Gallery(sources.open(source), transforms.build(steps), tokenizer, batch)

@@ -60,6 +60,8 @@ def run(
   goodput = Goodput()
   with goodput.track("init"):
     trainer = Trainer(recipe, config, tokenizer)
+    for evaluation in recipe.evals.values():
+      evaluation.open()
   save = config.checkpoint
   with trainer.use(), Manager(workdir, keep=save.keep, every=save.every, metadata=metadata) as manager:
     with goodput.track("init"):

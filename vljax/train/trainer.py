@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vljax import parallel, tree
-from vljax.data import loader, sources, transforms
+from vljax.data import batching, loader, sources, transforms
 from vljax.data.tokenizers import Tokenizer
 from vljax.parallel import arrays
 from vljax.parallel import mesh as meshes
@@ -126,7 +126,7 @@ class Trainer:
     if row.example is None:
       failure = row.failures[-1]
       raise ValueError(f"the first examples of the stream are all broken; the last: {failure.key}: {failure.cause}")
-    shapes = {name: np.asarray(value) for name, value in row.example.items()}
+    shapes = {name: batching.array(value) for name, value in row.example.items()}
     return {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in shapes.items()}
 
 
