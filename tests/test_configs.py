@@ -42,15 +42,18 @@ def test_docstring_names_command_hardware_expectation_and_status(file):
 @pytest.mark.parametrize("spec", [*FILES, *(f"{file}:variant={name}" for name, file in PUBLISHED.items())])
 def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   parsed = load(spec)
-  model = recipes.build(parsed).model
-  params = fitting.abstract(model)
-  optim.check(parsed.optim, [n for name, leaf in tree.flatten(params).items() for n in tree.layer_names(name, leaf)])
+  recipe = recipes.build(parsed)
+  trains = "|".join(f"(?:{phase.trains})" for phase in recipe.phases)
+  leaves = tree.flatten(fitting.abstract(recipe.model))
+  names = [n for name, leaf in leaves.items() for n in tree.layer_names(name, leaf) if re.fullmatch(trains, n)]
+  optim.check(parsed.optim, names)
   decayed = [group.wd > 0 for _, group in parsed.optim]
-  for name, leaf in tree.flatten(params).items():
-    plain = {decayed[optim.match(parsed.optim, n)] for n in tree.layer_names(name, leaf)}
-    assert plain == {not f"/{name}".endswith(("/bias", "/scale", "/log_scale"))}, name
-  crops = [step[1] for step in parsed.streams["train"].transforms if step[0] == "random_resized_crop"]
-  assert crops == [model.image.image_size]
+  for name in names:
+    plain = f"/{name}".endswith(("/bias", "/scale", "/log_scale"))
+    assert decayed[optim.match(parsed.optim, name)] == (any(decayed) and not plain), name
+  tower = getattr(recipe.model, "image" if parsed.recipe == "clip" else "backbone")
+  steps = parsed.streams["train"].transforms
+  assert [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess")] == [tower.image_size]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -69,14 +72,15 @@ def test_smoke_lowers_on_a_mesh(file, tmp_path):
   parsed = load(f"{file}:smoke", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
   assert parsed.steps == 2
   tokenizer = vocabulary.prepare(parsed.tokenizer, tmp_path)
-  trainer = Trainer(recipes.build(parsed, tokenizer), parsed, tokenizer)
+  recipe = recipes.build(parsed, tokenizer)
+  trainer = Trainer(recipe, parsed, tokenizer)
   where = parallel.batch_sharding(trainer.mesh)
   rows = lambda x: jax.ShapeDtypeStruct((parsed.streams["train"].batch, *x.shape[1:]), x.dtype, sharding=where)
   with trainer.use():
     batches = {"train": jax.tree.map(rows, trainer.example)}
     lowered = trainer.step.jitted.lower(trainer.target(), batches, due=trainer.due(0))
   assert lowered.out_info[0].step.shape == ()
-  assert "clip/train/loss" in lowered.out_info[1]
+  assert f"{recipe.phases[0].name}/train/loss" in lowered.out_info[1]
 
 
 def test_smoke_trains_two_steps(smoke_workdir):

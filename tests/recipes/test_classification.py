@@ -44,7 +44,7 @@ def test_linear_evaluation_changes_nothing_but_the_classifier(load, supervised, 
   raw = load("linear_r50", f"smoke,init={supervised}", "config.streams.train.batch=16")
   features = dict(source=raw.evals.val.source, labelled=raw.streams.train.source, batch=8)
   with raw.unlocked():
-    raw.evals.update(dict(knn=dict(kind="knn", **features), probe=dict(kind="probe", **features)))
+    raw.evals.update(dict(knn=dict(kind="knn", **features), probe=dict(kind="probe", penalties=(1.0,), **features)))
   assert recipes.build(recipes.parse(raw)).model.frozen
   assert experiment.train(raw, tmp_path / "run")
   before, after = (tree.flatten(load_params(folder)[0]) for folder in (supervised, tmp_path / "run"))

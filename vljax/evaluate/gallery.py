@@ -114,15 +114,21 @@ class Gallery:
     known, asked = labelled.encode_images(predict, params), self.encode_images(predict, params)
     return knn.evaluate(known, labelled.labels(), asked, self.labels(), k)
 
-  def probe(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
-    """Accuracy of logistic regression on the features of the labelled pictures; see `evaluate.probe`.
+  def probe(
+    self,
+    labelled: "Gallery",
+    predict: Mapping[str, Encode],
+    params: Params,
+    penalties: Sequence[float] = probe.PENALTIES,
+  ) -> dict[str, float]:
+    """Accuracy of logistic regression on the features of the labelled pictures; see `evaluate.probe.evaluate`.
 
     Raises:
       ValueError: the sources have other classes.
     """
     self._check_classes(labelled, "a probe")
     known, asked = labelled.encode_images(predict, params), self.encode_images(predict, params)
-    return probe.evaluate(known, labelled.labels(), asked, self.labels())
+    return probe.evaluate(known, labelled.labels(), asked, self.labels(), penalties)
 
   def classify(self, predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
     """Accuracy of the recipe's own classifier, `predict["logits"]`."""

@@ -11,6 +11,7 @@ import numpy as np
 from vljax import config as config_lib
 from vljax import parallel, tree
 from vljax.data.tokenizers import Tokenizer
+from vljax.evaluate import probe
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers import batch_norm
@@ -39,6 +40,7 @@ class Evaluation:
     source: `kind:path?split=val...`.
     labelled: `knn` and `probe`: the source of the examples that vote or train.
     every: steps between evaluations; 0: at the end only.
+    penalties: of `probe`, tried on a fifth of the labelled pictures; one alone is taken as it is.
     batch: examples per call.
   """
 
@@ -46,6 +48,7 @@ class Evaluation:
   source: str
   labelled: str | None = None
   every: int = 0
+  penalties: tuple[float, ...] = probe.PENALTIES
   batch: int = 256
 
   def __post_init__(self):
@@ -200,7 +203,10 @@ def _evaluation(evaluation: Evaluation, config: Config, model: Classifier) -> Ev
 
   def run(predict: Mapping[str, Any], params: Params) -> dict[str, float]:
     held_out, *labelled = opened()
-    function = {"top": held_out.classify, "knn": held_out.knn, "probe": held_out.probe}[evaluation.kind]
-    return function(*labelled, predict, params)
+    if evaluation.kind == "top":
+      return held_out.classify(predict, params)
+    if evaluation.kind == "knn":
+      return held_out.knn(*labelled, predict, params)
+    return held_out.probe(*labelled, predict, params, evaluation.penalties)
 
   return Eval(run, every=evaluation.every, open=opened)
