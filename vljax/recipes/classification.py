@@ -206,7 +206,7 @@ def _evaluation(evaluation: Evaluation, config: Config, model: Classifier) -> Ev
     if evaluation.kind == "top":
       return held_out.classify(predict, params)
     if evaluation.kind == "knn":
-      return held_out.knn(*labelled, predict, params)
-    return held_out.probe(*labelled, predict, params, evaluation.penalties)
+      return held_out.knn(labelled[0], predict, params)
+    return held_out.probe(labelled[0], predict, params, evaluation.penalties)
 
   return Eval(run, every=evaluation.every, open=opened)
