@@ -66,7 +66,7 @@ def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 LABELLED = dict(
   train="tfds:imagenet2012?part=train", val="tfds:imagenet2012?part=validation", examples=1_281_167, cifar="",
-  fraction=1.0, batch=0, epochs=0, smoke=False,
+  fraction=1.0, batch=0, epochs=0, small=False, smoke=False,
 )  # fmt: skip
 """The arguments that configs of classification share, with their defaults."""
 
@@ -80,6 +80,8 @@ def classification(a: ml_collections.ConfigDict, batch: int, epochs: int) -> ml_
   c.backbone = dict(variant="test" if a.smoke else "resnet18" if a.cifar else "resnet50", image_size=data.size)
   if a.cifar and not a.smoke:
     c.backbone.stem = "cifar"
+  if a.small:  # as simclr_cifar's
+    c.backbone.update(dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5))
   crop = [("decode",), ("random_resized_crop", data.size, (0.08, 1.0)), ("flip_lr",), ("keep", "image", "label")]
   c.streams = dict(train=dict(source=data.train, transforms=crop, batch=batch, cache=bool(a.cifar)))
   c.evals = dict(val=dict(kind="top", source=data.val, batch=8 if a.smoke else 256))

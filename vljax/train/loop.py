@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from etils import epath
 
 from vljax.checkpoint import Manager, Metadata, partial, preemption
-from vljax.checkpoint.load import load_params
 from vljax.evaluate import schedule as evaluations
+from vljax.interop.weights import load as load_weights
 from vljax.train import summary
 from vljax.train.metrics import Goodput, Late, Meter, Row
 from vljax.train.progress import Progress
@@ -85,9 +85,7 @@ def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) ->
     return state, consumed, f"resumed from step {step:,} of {manager.folder}"
   state, resumed = trainer.fresh(), "fresh"
   if trainer.config.init:
-    weights, records = partial.initialize(
-      state.weights, trainer.config.init, lambda path: load_params(path)[0], resize
-    )
+    weights, records = partial.initialize(state.weights, trainer.config.init, load_weights, resize)
     params, extras = ({name: weights[name] for name in part} for part in (state.params, state.extras))
     state = state.replace(params=params, extras=extras)
     if state.ema is not None:

@@ -65,7 +65,8 @@ class Run:
     max_bad_steps: so many steps in a row that are not finite stop the run.
     log_every: steps between rows of metrics.
     writers: where metrics go, of vljax.train.writers.
-    init: (workdir, regex over its parameter names, prefix that the taken names get) per run to start from.
+    init: (workdir or published file, regex over its names, prefix that the taken names get) per run to start from;
+      see interop.weights.
     tokenizer: of the streams' texts; None if there are none.
   """
 

@@ -1,0 +1,30 @@
+"""The weights that a run starts from, of a run of ours or as others published them."""
+
+from typing import Any
+
+from etils import epath
+
+from vljax import interop
+from vljax.checkpoint.load import load_params
+from vljax.checkpoint.metadata import FILE
+from vljax.interop import openai, published, torchvision
+
+
+def load(source: epath.PathLike) -> dict[str, Any]:
+  """What an entry of `config.init` takes its leaves from: parameters, and batch statistics as `batch_stats`.
+
+  The source is a workdir of ours, a file of a ResNet with torchvision's keys (timm's, too), or what `interop.load`
+  opens.
+
+  Raises:
+    FileNotFoundError: nothing there.
+    ValueError: damaged, or of no known format.
+  """
+  path = epath.Path(source)
+  if not published.is_published(source) and (not path.exists() or (path / FILE).exists()):
+    return load_params(path)[0]
+  if path.is_file():
+    state = openai.read_state(path)
+    if "layer1.0.conv1.weight" in state:
+      return torchvision.from_state(state, str(path))[1]
+  return interop.load(source).params
