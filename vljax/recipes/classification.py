@@ -138,6 +138,8 @@ def build_model(config: Config) -> Classifier:
   backbone = config_lib.choose("tower of config.backbone", name, TOWERS).build(**tower)
   head = None if config.head is None else Projection(**config.head, dtype=backbone.dtype)
   model = Classifier(backbone, config.classes, head, config.tap)
+  if config.trains == ".*":
+    return model
   mask = tree.split(fitting.abstract(model), config.trains).mask
   live = any(np.any(leaf) for part, leaves in mask.items() if part != "classifier" for leaf in jax.tree.leaves(leaves))
   return model if live else model.clone(frozen=True)
