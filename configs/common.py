@@ -57,7 +57,7 @@ def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     pictures = f"pairs:{a.cifar}?table=index.jsonl&images=cifar10.tar&class=label"
     held = "2000" if a.fraction == 1 else f"{1 - a.fraction * 5 / 6:g}"  # of 12,000; the first 2,000 of them are val
     found = dict(train=f"{pictures}&split=train&holdout={held}", val=f"{pictures}&split=val&holdout=2000")
-    found |= dict(classes=10, size=32, examples=int(10_000 * a.fraction))
+    found |= dict(classes=10, size=24 if a.small else 32, examples=int(10_000 * a.fraction))
   else:
     subset = f"&split=val&holdout={a.fraction:g}" if a.fraction < 1 else ""
     found = dict(train=f"{a.train}{subset}", val=a.val, classes=1000, size=224, examples=int(a.fraction * a.examples))

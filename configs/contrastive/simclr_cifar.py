@@ -5,8 +5,8 @@
 
 DATA/cifar10 holds index.jsonl and cifar10.tar. `:small` is a ResNet of three blocks at 24 px for 2 CPU cores and ten
 minutes. Hardware: one GPU as published. Expected: 91 % with all of CIFAR-10 (README of google-research/simclr);
-`:small` see docs/results.md. Status: `:small` runs, the published size is untested; `:smoke` is two steps on synthetic
-pictures.
+`:small` see docs/results.md. Status: runs as `:small`, untested at the published size; `:smoke` is two steps on
+synthetic pictures.
 """
 
 import ml_collections

@@ -71,7 +71,7 @@ def test_torchvision_in_training_normalizes_by_the_batch_and_has_the_same_gradie
   model.train()
   expected = (model(torch.tensor(image).permute(0, 3, 1, 2)) ** 2).mean()
   expected.backward()
-  np.testing.assert_allclose(float(value), float(expected), rtol=1e-4)
+  np.testing.assert_allclose(float(value), expected.item(), rtol=1e-4)
   means = torchvision.to_state({"batch_stats": new})
   for key, leaf in model.state_dict().items():
     if key.endswith("running_mean"):

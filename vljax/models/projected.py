@@ -59,7 +59,7 @@ class Projected(nn.Module):
     classes: of the classifier; 0: there is none.
   """
 
-  backbone: nn.Module
+  backbone: Any
   head: Projection
   classes: int = 0
 
@@ -76,3 +76,8 @@ class Projected(nn.Module):
   def features(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """What downstream tasks use: the representation before the head."""
     return self.backbone(image, train=train)
+
+  @nn.nowrap
+  def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"]]:
+    """Zeros of the shapes that the model takes, for `init`."""
+    return self.backbone.inputs(batch)

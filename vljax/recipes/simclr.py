@@ -1,6 +1,7 @@
 """SimCLR: two augmented views of each picture find each other (Chen et al. 2020, arXiv 2002.05709 and 2006.10029)."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -162,14 +163,16 @@ def check_fields(batch: Batch, classes: int) -> None:
 
 
 def _evaluation(evaluation: Evaluation, size: int) -> Eval:
-  see = transforms.build([("preprocess", size), ("keep", "image")])
-  labelled, asked = (
-    Gallery(sources.open(source), see, None, evaluation.batch) for source in (evaluation.labelled, evaluation.source)
-  )
+  @functools.cache
+  def opened() -> tuple[Gallery, Gallery]:
+    see = transforms.build([("preprocess", size), ("keep", "image")])
+    find = lambda source: Gallery(sources.open(source), see, None, evaluation.batch)
+    return find(evaluation.labelled), find(evaluation.source)
 
-  def linear(predict, params):
-    known, found = labelled.encode_images(predict, params), asked.encode_images(predict, params)
-    return probe.evaluate(known, labelled.labels(), found, asked.labels(), evaluation.penalties)
+  def run(predict: Mapping[str, Any], params: Params) -> dict[str, float]:
+    labelled, asked = opened()
+    if evaluation.kind == "knn":
+      return asked.knn(labelled, predict, params)
+    return asked.probe(labelled, predict, params, evaluation.penalties)
 
-  votes = lambda predict, params: asked.knn(labelled, predict, params)
-  return Eval({"knn": votes, "linear": linear}[evaluation.kind], every=evaluation.every)
+  return Eval(run, every=evaluation.every, open=opened)
