@@ -126,6 +126,11 @@ def constrain(x: Any, *names: str | None) -> Any:
   return jax.lax.with_sharding_constraint(x, where)
 
 
+def batch_axes(rules: Mapping[str, MeshAxes]) -> tuple[str, ...]:
+  """The mesh axes over which the examples of a batch lie."""
+  return _axes(rules.get(Axis.BATCH, DEFAULT[Axis.BATCH]))
+
+
 def active() -> Mapping[str, MeshAxes] | None:
   """The rules that `use` entered, if any."""
   return _active.get()

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import AbstractMesh
 
 from vljax import config
-from vljax.parallel import Axis, rules
+from vljax.parallel import rules
 
 IMPLEMENTATIONS = ("plain", "tiled", "ring")
 """`plain` holds n x n scores, `tiled` TILE x TILE of them on one device, `ring` the same on each of several."""
@@ -36,9 +36,7 @@ def around(pairs: int) -> Ring:
   mesh, active = jax.sharding.get_abstract_mesh(), rules.active()
   if mesh.empty or active is None:
     return Ring()
-  target = active.get(Axis.BATCH, rules.DEFAULT[Axis.BATCH])
-  axes = (target,) if isinstance(target, str) else tuple(target or ())
-  ring = Ring(mesh, tuple(axis for axis in axes if mesh.shape[axis] > 1))
+  ring = Ring(mesh, tuple(axis for axis in rules.batch_axes(active) if mesh.shape[axis] > 1))
   return ring if ring.axes and pairs % ring.size == 0 else Ring()
 
 

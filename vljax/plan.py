@@ -1,0 +1,247 @@
+"""What a run will need per device, told from its config alone: no data, no devices, nothing computed."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh
+
+from vljax import config as config_lib
+from vljax import recipes
+from vljax.objectives.contrastive import choice
+from vljax.parallel import rules as logical
+from vljax.parallel.mesh import AXES
+from vljax.train import metrics, schedules
+from vljax.train import state as states
+from vljax.train.optim import Optimiser
+from vljax.train.recipe import Paired, Phase, Recipe
+from vljax.train.run import Run
+from vljax.types import Batch
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+  """Memory in bytes, and FLOP/s of dense bfloat16 products, of one device as its maker states them."""
+
+  memory: float
+  flops: float
+
+
+ACCELERATORS = {
+  "a100": Accelerator(80e9, 312e12),
+  "h100": Accelerator(80e9, 989e12),
+  "h200": Accelerator(141e9, 989e12),
+  "v4": Accelerator(32 * GIB, 275e12),
+  "v5e": Accelerator(16 * GIB, 197e12),
+  "v5p": Accelerator(95 * GIB, 459e12),
+  "v6e": Accelerator(32 * GIB, 918e12),
+}
+"""NVIDIA's data sheets (SXM) and Google Cloud's TPU pages."""
+
+FIT = 0.9
+"""The share of a device's memory that a plan may fill; the rest is the runtime's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Bytes on the fullest device, and the work of one step.
+
+  Attributes:
+    mesh: axis to ways.
+    parameters: how many in all.
+    bytes: part to bytes: parameters, optimiser, ema, extras (exact), gradients (as large as what is trained),
+      activations (what differentiation saves for one part of the batch, batch axes divided over the mesh; remat is
+      seen) and loss (the scores of pairs).
+    flops: of one step on one device.
+    loss: the form of a contrastive loss, or None.
+    accelerator: name, or None.
+  """
+
+  mesh: dict[str, int]
+  parameters: int
+  bytes: dict[str, int]
+  flops: float
+  loss: str | None
+  accelerator: str | None = None
+
+  @property
+  def total(self) -> int:
+    """Bytes of all parts."""
+    return sum(self.bytes.values())
+
+  @property
+  def seconds(self) -> float | None:
+    """The least that a step can take: its FLOPs at the accelerator's peak."""
+    return None if self.accelerator is None else self.flops / ACCELERATORS[self.accelerator].flops
+
+  def table(self) -> str:
+    """Lines of aligned text."""
+    rows = [("mesh", ", ".join(f"{axis} {n}" for axis, n in self.mesh.items()))]
+    rows += [("parameters", f"{self.parameters:,}")]
+    rows += [(f"  {name}", _size(value)) for name, value in self.bytes.items()]
+    rows += [("bytes per device", _size(self.total))]
+    rows += [("loss", self.loss)] if self.loss else []
+    rows += [("step per device", f"{self.flops / 1e12:,.3g} TFLOP")]
+    if self.accelerator:
+      memory = ACCELERATORS[self.accelerator].memory
+      rows += [(self.accelerator, f"{100 * self.total / memory:.0f} % of {_size(memory)}; a step takes "
+                                  f"{1e3 * self.seconds:,.3g} ms at least")]  # fmt: skip
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+  def to_json(self) -> dict[str, Any]:
+    """Plain values."""
+    return {**dataclasses.asdict(self), "total": self.total, "seconds": self.seconds}
+
+
+def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
+  """The plan of a raw or parsed config on so many devices.
+
+  Raises:
+    ValueError: a config or mesh that cannot be, a recipe that this first version does not know, or a run that does
+      not fit the accelerator: names the largest part and what would make it smaller.
+  """
+  parsed = recipes.parse(raw)
+  if accelerator is not None:
+    config_lib.choose("accelerator", accelerator, ACCELERATORS)
+  recipe = recipes.build(parsed)
+  mesh = AbstractMesh(parsed.mesh.shape(devices), AXES)
+  rules = logical.check(mesh, parsed.rules)  # type: ignore[arg-type]
+  batches = {name: examples(parsed, recipe, stream.batch) for name, stream in parsed.streams.items()}
+  state, where, layout = _state(parsed, recipe, next(iter(batches.values())), mesh, rules)
+  held = lambda part, at: sum(_bytes(at_leaf.shard_shape(x.shape), x.dtype) for x, at_leaf in _pairs(part, at))
+  sizes = {
+    "parameters": held(state.params, where.params),
+    "optimiser": held(state.opt, where.opt),
+    "ema": held(state.ema, where.ema) if state.ema is not None else 0,
+    "extras": held(state.extras, where.extras),
+    "gradients": held(layout.trained.live(state.params), layout.trained.live(where.params)),
+  }
+  ways = math.prod(mesh.shape[axis] for axis in logical.batch_axes(rules))
+  saved, flops = 0, 0.0
+  for phase in recipe.phases:
+    for name in phase.streams:
+      stream = parsed.streams[name]
+      rows = stream.batch // ways // stream.micro
+      one, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1)))
+      saved, flops = max(saved, one), flops + work * stream.micro * (4 / 3 if stream.micro > 1 else 1)
+  form, loss = _loss(parsed, recipe, ways)
+  sizes |= {"activations": saved, "loss": loss}
+  found = Plan(
+    mesh=dict(mesh.shape),
+    parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
+    bytes={name: int(value) for name, value in sizes.items() if value},
+    flops=flops / mesh.shape["tensor"],
+    loss=form,
+    accelerator=accelerator,
+  )
+  _check(found)
+  return found
+
+
+def examples(parsed: Run, recipe: Recipe, rows: int) -> Batch:
+  """Shapes of a batch as the recipe's streams give it.
+
+  Raises:
+    ValueError: a recipe that is not known here.
+  """
+  of = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), jnp.uint8 if x.ndim == 4 else x.dtype)
+  label = jax.ShapeDtypeStruct((rows,), jnp.int32)
+  shapes = {
+    "clip": lambda: dict(zip(("image", "tokens"), map(of, recipe.model.inputs()), strict=True)),
+    "simclr": lambda: {"image": of(recipe.model.backbone.inputs()[0]), "label": label},
+    "classification": lambda: {"image": of(recipe.model.inputs()[0]), "label": label},
+  }
+  return config_lib.choose("recipe of a plan", parsed.recipe, shapes)()
+
+
+def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules: Mapping[str, Any]) -> tuple:
+  layout = states.Layout(recipe, batch)
+  rate = schedules.build(parsed.schedule, parsed.steps)
+  optimisers = {
+    slot: Optimiser(parsed.optim, rate, cut.live(layout.params), parsed.clip) for slot, cut in layout.splits.items()
+  }
+  options = dict(ema=parsed.ema is not None, frozen_dtype=jnp.bfloat16)
+  make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, **options)
+  state = jax.eval_shape(make, jax.random.key(0), batch)
+  return state, states.shardings(state, layout, mesh, rules), layout  # type: ignore[arg-type]
+
+
+def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tuple[int, float]:
+  """(bytes that differentiation keeps of one part of the batch, FLOPs of forward and backward)."""
+  key = jax.random.key(0)
+  batch = jax.eval_shape(recipe.prepare, batch, key)
+  run: Any = phase.embed if isinstance(phase, Paired) else phase.loss
+
+  def pull(params, extras, batch):
+    """The outputs that have gradients, and the function back from them."""
+    of = lambda params: [x for x in jax.tree.leaves(run(params, extras, batch, key)[0]) if _is_float(x)]
+    return jax.vjp(of, params)
+
+  def backward(*arguments):
+    out, back = pull(*arguments)
+    return back([jnp.ones_like(x) for x in out])
+
+  arguments = state.params, state.extras, batch
+  kept = jax.make_jaxpr(lambda *a: jax.tree.leaves(pull(*a)[1]))(*arguments).jaxpr
+  given = {id(v) for v in (*kept.invars, *kept.constvars)}
+  saved = {id(v): v.aval for v in kept.outvars if id(v) not in given and not hasattr(v, "val")}
+  return sum(_bytes(x.shape, x.dtype) for x in saved.values()), metrics.flops(jax.make_jaxpr(backward)(*arguments))
+
+
+def _is_float(x: Any) -> bool:
+  return jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _loss(parsed: Run, recipe: Recipe, ways: int) -> tuple[str | None, int]:
+  """The form of a contrastive loss, and the bytes of its scores: two copies of what is held at once."""
+  if not any(isinstance(phase, Paired) for phase in recipe.phases):
+    return None, 0
+  pairs = max(stream.batch for stream in parsed.streams.values())
+  pairs *= 2 if parsed.recipe == "simclr" else 1
+  named = getattr(parsed, "loss_implementation", None)
+  large = pairs**2 > choice.LARGE * ways
+  form = named or ("plain" if not large or parsed.recipe == "simclr" else "ring" if ways > 1 else "tiled")
+  scores = pairs**2 // ways if form == "plain" else min(choice.TILE, pairs) ** 2
+  return form, 2 * 4 * scores
+
+
+def _check(found: Plan) -> None:
+  if found.accelerator is None:
+    return
+  memory = ACCELERATORS[found.accelerator].memory
+  if found.total <= FIT * memory:
+    return
+  largest = max(found.bytes, key=lambda name: found.bytes[name])
+  ways = {
+    "activations": "towers with remat='full', a larger streams.NAME.micro, a smaller batch, or more devices",
+    "loss": "loss_implementation = 'ring' or 'tiled', or a smaller batch",
+  }.get(largest, "a larger mesh.fsdp or mesh.tensor, or more devices")
+  raise ValueError(
+    f"the run needs {_size(found.total)} on each {found.accelerator}, which has {_size(memory)} (a plan may fill "
+    f"{FIT:.0%}); the largest part is {largest} with {_size(found.bytes[largest])}; legal ways out: {ways}, or "
+    f"another accelerator than {found.accelerator}"
+  )
+
+
+def _pairs(part: Any, where: Any) -> list[tuple[Any, Any]]:
+  return list(zip(jax.tree.leaves(part), jax.tree.leaves(where), strict=True))
+
+
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+  size = 8 if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype).itemsize
+  return math.prod(shape) * size
+
+
+def _size(value: float) -> str:
+  for unit in ("B", "KiB", "MiB", "GiB"):
+    if value < 1024 or unit == "GiB":
+      return f"{value:,.4g} {unit}"
+    value /= 1024
+  return ""
