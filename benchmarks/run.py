@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.timing import Result
 
-NAMES = ("clip_step", "encode_image", "attention", "loop", "loader")
+NAMES = ("clip_step", "encode_image", "attention", "contrastive_loss", "loop", "loader")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
