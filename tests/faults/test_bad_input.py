@@ -28,14 +28,17 @@ CONFIGS = {
   "misspelt key": ("stepz=3", "unknown key 'config.stepz'; did you mean 'steps'? legal: checkpoint, clip, combine, "),
   "misspelt nested key": (
     "schedule.warmpu=3",
-    "unknown key 'config.schedule.warmpu'; did you mean 'warmup'? legal: decay, final, lr, name, timescale, warmup",
+    "unknown key 'config.schedule.warmpu'; did you mean 'warmup'? legal: decay, final, lr, name, scaling, timescale, warmup",
   ),
   "misspelt value": (
     "combine=merged",
     "unknown value config.combine = 'merged'; did you mean 'merge'? legal: accumulate, merge, round_robin",
   ),
   "value of a wrong type": ("steps=many", "config.steps = 'many' is of type str; legal: int"),
-  "unknown recipe": ("recipe=clp", "unknown recipe 'clp'; did you mean 'clip'? legal: clip"),
+  "unknown recipe": (
+    "recipe=clp",
+    f"unknown recipe 'clp'; did you mean 'clip'? legal: {', '.join(sorted(recipes.RECIPES))}",
+  ),
   "unknown variant": (
     "image.variant=tset",
     "unknown ViT variant 'tset'; did you mean 'test'? legal: B/16, B/32, H/14",
@@ -259,7 +262,7 @@ def test_hub_options_of_published_files_are_refused_for_a_workdir(smoke_workdir)
 def test_recipe_is_named(smoke):
   raw = config.to_dict(smoke())
   del raw["recipe"]
-  with raises("config has no key 'recipe'; legal values: clip"):
+  with raises(f"config has no key 'recipe'; legal values: {', '.join(sorted(recipes.RECIPES))}"):
     recipes.parse(raw)
 
 
