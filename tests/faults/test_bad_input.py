@@ -28,7 +28,7 @@ CONFIGS = {
   "misspelt key": ("stepz=3", "unknown key 'config.stepz'; did you mean 'steps'? legal: checkpoint, clip, combine, "),
   "misspelt nested key": (
     "schedule.warmpu=3",
-    "unknown key 'config.schedule.warmpu'; did you mean 'warmup'? legal: decay, final, lr, name, scaling, timescale, warmup",
+    "unknown key 'config.schedule.warmpu'; did you mean 'warmup'? legal: decay, final, lr, name, scaling, timescale, ",
   ),
   "misspelt value": (
     "combine=merged",
