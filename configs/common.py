@@ -27,6 +27,17 @@ def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(values)
 
 
+def row(table: dict[str, Any], variant: str) -> Any:
+  """The row of a variant.
+
+  Raises:
+    ValueError: an unknown one.
+  """
+  if variant not in table:
+    raise ValueError(f"unknown variant {variant!r}; legal: {', '.join(table)}")
+  return table[variant]
+
+
 def adamw(wd: float, no_decay: str, **rule: Any) -> list[tuple[str, dict]]:
   """AdamW groups: decay `wd` on everything but what the regex `no_decay` matches."""
   return [(no_decay, dict(wd=0.0, **rule)), (".*", dict(wd=wd, **rule))]

@@ -98,5 +98,5 @@ def test_arguments_are_typed_and_their_names_known():
   assert load("configs/contrastive/clip_quickstart.py:steps=9,batch=64,lang=de").steps == 9
   with pytest.raises(ValueError, match=r"^unknown config argument 'step'; legal: .*, smoke, steps$"):
     load("configs/contrastive/clip_quickstart.py:step=9")
-  with pytest.raises(ValueError, match=r"^unknown variant 'ViT-B-31'; legal: ViT-B-32, "):
+  with pytest.raises(ValueError, match=r"^unknown variant 'ViT-B-31'; legal: RN50, "):
     load("configs/contrastive/clip.py:variant=ViT-B-31")

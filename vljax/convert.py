@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +15,8 @@ from vljax.checkpoint import Manager, Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import tokenizers, vocabulary
 from vljax.interop import Imported
-from vljax.models.dual_encoder import FIELDS, DualEncoder
+from vljax.layers.batch_norm import variables
+from vljax.models.dual_encoder import FIELDS, DualEncoder, tower_config
 
 FORMATS = ("vljax", *interop.FORMATS)
 TOLERANCE = 1e-5
@@ -88,8 +88,8 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   tokenizer = bundle.tokenizer
   return Imported(
     config=dict(
-      image=_fields(bundle.model.image),
-      text=_fields(bundle.model.text),
+      image=tower_config(bundle.model.image),
+      text=tower_config(bundle.model.text),
       **{name: getattr(bundle.model, name) for name in FIELDS},
     ),
     params=jax.tree.map(np.asarray, bundle.params),
@@ -121,7 +121,7 @@ def compare(a: Imported, b: Imported, batch: int = 4, seed: int = 0) -> float:
   size = model.image.image_size
   image = rng.normal(size=(batch, size, size, 3)).astype(np.float32)
   tokens = _texts(model, rng, batch)
-  features = [found.model().apply({"params": found.params}, image, tokens) for found in (a, b)]
+  features = [found.model().apply(variables(found.params), image, tokens) for found in (a, b)]
   return max(float(np.abs(x - y).max()) for x, y in zip(*features, strict=True))
 
 
@@ -156,16 +156,14 @@ def _write_workdir(target: epath.Path, found: Imported) -> list[str]:
     tokenizer=dict(kind=tokenizer.kind, length=tokenizer.length),
   )
   metadata = Metadata(config=config, meaning=recipes.meaning(recipes.parse(config), tokenizer))
+  split = variables(found.params)
+  params, extras = split.pop("params"), split
   tokenizer.save(target / vocabulary.FOLDER)
   manager = Manager(target, metadata=metadata)
-  manager.save(0, {"params": jax.tree.map(jnp.asarray, found.params)}, force=True)
+  manager.save(0, jax.tree.map(jnp.asarray, {"params": params, "extras": extras}), force=True)
   manager.close()
   return []
 
 
 def _options(tokenizer: tokenizers.Tokenizer, folder: epath.Path) -> dict[str, Any]:
   return dict(kind=tokenizer.kind, length=tokenizer.length, path=str(folder), **tokenizer.options)
-
-
-def _fields(tower: nn.Module) -> dict[str, Any]:
-  return {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower) if f.name not in ("parent", "name")}

@@ -126,6 +126,18 @@ def test_mean_pooling_has_no_class_token():
   assert tower.apply({"params": params}, image).shape == (8, 32)
 
 
+@pytest.mark.parametrize("pool", ["mean", "map"])
+def test_masking_without_a_class_token(pool):
+  """FLIP (arXiv 2212.00794): a share of the patches is not seen in training, each of the others as it is."""
+  tower = vit.build("test", pool=pool, norm_pre=False, patch_dropout=0.5)
+  params = noisy(tower)
+  image = batch(dual_encoder.build("test"))[0]
+  rngs = {"dropout": jax.random.key(0)}
+  assert tower.apply({"params": params}, image, train=True, rngs=rngs, method="tokens").shape == (8, 8, 32)
+  assert tower.apply({"params": params}, image, train=True, rngs=rngs).shape == (8, 32)
+  assert tower.apply({"params": params}, image, method="tokens").shape == (8, 16, 32)
+
+
 def test_text_pooling(params):
   tokens = np.array([[1, 9, 3, 9, 2], [1, 2, 9, 0, 0]])
   at = lambda **o: text.build("test", **o).bind({"params": params["text"]}).pooled(jnp.asarray(tokens)).tolist()

@@ -10,6 +10,11 @@ from vljax.models import dual_encoder, fitting, text, vit
 COUNTS = {
   "test": 56_449,
   "small": 3_163_777,
+  "RN50": 102_007_137,
+  "RN101": 119_688_033,
+  "RN50x4": 178_300_601,
+  "RN50x16": 290_979_217,
+  "RN50x64": 623_258_305,
   "ViT-B-32": 151_277_313,
   "ViT-B-16": 149_620_737,
   "ViT-L-14": 427_616_513,
@@ -20,6 +25,9 @@ COUNTS = {
   "ViT-B-16-SigLIP": 203_155_970,
   "ViT-L-16-SigLIP-256": 652_150_786,
   "ViT-SO400M-14-SigLIP": 877_360_306,
+  "ViT-B-16-SigLIP2": 375_187_970,
+  "ViT-L-16-SigLIP2-256": 881_526_786,
+  "ViT-SO400M-14-SigLIP2": 1_135_463_602,
 }
 """Those of the published names are the counts of open_clip 3.3's builds, and OpenAI's for ViT-B/32."""
 
@@ -109,6 +117,26 @@ def test_overrides_reach_their_tower():
   assert (model.dim, model.image.image_size, model.text.length) == (8, 32, 12)
   assert (model.image.dtype, model.text.dtype) == ("bfloat16", "bfloat16")
   assert (model.image.remat, model.text.remat) == ("full", "dots")
+
+
+def test_shared_overrides_reach_the_towers_that_have_them():
+  model = dual_encoder.build("RN50", dtype="bfloat16", dropout=0.1, activation="gelu")
+  assert (model.image.dtype, model.text.dtype, model.text.dropout) == ("bfloat16", "bfloat16", 0.1)
+  assert (model.image.activation, model.text.activation) == ("relu", "gelu")
+
+
+@pytest.mark.parametrize("name", dual_encoder.VARIANTS)
+def test_a_tower_is_its_config(name):
+  model = dual_encoder.build(name)
+  assert dual_encoder.build_tower("image", **dual_encoder.tower_config(model.image)) == model.image
+  assert dual_encoder.build_tower("text", **dual_encoder.tower_config(model.text)) == model.text
+
+
+def test_unknown_towers_name_the_nearest():
+  with pytest.raises(ValueError, match="unknown tower of image 'vti'; did you mean 'vit'"):
+    dual_encoder.build("test", image={"tower": "vti"})
+  with pytest.raises(ValueError, match="unknown tower of text 'vit'; legal: clip"):
+    dual_encoder.build_from(image={"variant": "test"}, text={"tower": "vit"})
 
 
 def test_towers_without_a_variant():

@@ -73,6 +73,46 @@ def test_label_smoothing_reaches_the_loss(parsed, params, batch):
   np.testing.assert_allclose(phase.join(params, z)[0]["loss"], expected, rtol=1e-5)
 
 
+def with_statistics(parsed, **options):
+  image = dict(tower="modified_resnet", variant="test")
+  return dataclasses.replace(parsed, image=image, joint=dict(image_projection="affine"), **options)
+
+
+@pytest.fixture(scope="module")
+def resnet_weights(parsed, batch):
+  recipe = recipes.build(with_statistics(parsed))
+  return jax.jit(lambda rng: unboxed(recipe.init(rng, batch)))(jax.random.key(0))
+
+
+def test_batch_statistics_are_extras_that_training_moves(parsed, batch, resnet_weights):
+  params, extras = resnet_weights
+  assert set(extras) == {"batch_stats"}
+  recipe = recipes.build(with_statistics(parsed))
+  embed = jax.jit(recipe.phases[0].embed)
+  z, new = embed(params, extras, batch, jax.random.key(1))
+  assert jax.tree.structure(new) == jax.tree.structure(extras)
+  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), extras, new)
+  assert min(jax.tree.leaves(moved)) > 0
+  seen = recipe.predict["encode_image"]({**params, **new}, batch["image"])
+  assert seen.shape == z[0].shape
+  assert not np.allclose(seen, z[0], atol=1e-3), "evaluation reads the running statistics, training the batch's"
+
+
+def test_a_locked_tower_keeps_its_statistics(parsed, batch, resnet_weights):
+  params, extras = resnet_weights
+  recipe = recipes.build(with_statistics(parsed, trains="text.*"))
+  z, new = recipe.phases[0].embed(params, extras, batch, jax.random.key(1))
+  jax.tree.map(np.testing.assert_array_equal, new, extras)
+  seen = recipe.predict["encode_image"]({**params, **extras}, batch["image"])
+  np.testing.assert_allclose(z[0], seen, atol=1e-5)
+
+
+def test_a_variant_names_both_towers(parsed):
+  whole = dataclasses.replace(parsed, variant="test", image=dict(image_size=32), text={}, dim=None)
+  assert clip.build_model(whole) == dual_encoder.build("test", image=dict(image_size=32))
+  assert clip.build_model(dataclasses.replace(whole, dim=8)).dim == 8
+
+
 def test_normalization_is_that_of_the_config(parsed):
   preprocess = clip.Preprocess(normalize=((0.1, 0.2, 0.3), (0.5, 0.25, 2.0)))
   towers = clip.Towers(dual_encoder.build("test"), preprocess)

@@ -121,6 +121,47 @@ def test_bfloat16_momentum():
   close(moved, run([(".*", Group())], live)[0], atol=2e-3)
 
 
+def test_bfloat16_second_moment():
+  live = params()
+  moved, slots, _ = run([(".*", Group(mu_dtype="bfloat16", nu_dtype="bfloat16"))], live)
+  assert {x.dtype for x in jax.tree.leaves((slots.mu, slots.nu))} == {jnp.dtype(jnp.bfloat16)}
+  close(moved, run([(".*", Group())], live)[0], atol=2e-3)
+  again, same, _ = run([(".*", Group(mu_dtype="bfloat16", nu_dtype="bfloat16"))], live)
+  close((moved, slots.nu), (again, same.nu), atol=0)
+
+
+def test_a_second_moment_in_bfloat16_follows_small_steps():
+  """With b2 = 0.999 each step moves it by less than half the distance of neighbors; the mean moves all the same."""
+  transform, ones = optim.transformation(optim.Rule(nu_dtype="bfloat16")), jnp.ones(2000)
+  state = transform.init(ones)
+  state = state._replace(nu=ones.astype(jnp.bfloat16), count=jnp.int32(1000))
+  update = jax.jit(lambda state: transform.update(0 * ones, state)[1])
+  for _ in range(100):
+    state = update(state)
+  assert float(state.nu.astype(jnp.float32).mean()) == pytest.approx(0.999**100, abs=2e-3)
+  assert float(jnp.bfloat16(1.0) * jnp.bfloat16(0.999)) == 1.0
+
+
+def test_rounding_at_random_is_right_on_average():
+  x = jnp.asarray([1.0, 1.001, 0.0, 3.1e-7, 257.3], jnp.float32)
+  drawn = optim.round_at_random(jnp.broadcast_to(x, (20_000, 5)), jax.random.key(0)).astype(jnp.float32)
+  np.testing.assert_allclose(drawn.mean(0), x, rtol=2e-4)
+  assert len(np.unique(drawn[:, 1])) == 2
+  np.testing.assert_array_equal(drawn[:, 0], 1.0)
+
+
+def test_rates_per_layer_multiply_those_of_the_groups():
+  live = params()
+  factor = lambda name: {"blocks/0": 0.25, "blocks/2": 2.0}.get(name[:8], 1.0)
+  optimiser = Optimiser(((".*", Group(lr=3.0)),), lambda step: jnp.float32(0.1), live, None, factor)
+  grads = gradients(live, 0)
+  updates, _, _ = optimiser.update(grads, optimiser.init(live), live, jnp.int32(0))
+  plain = Optimiser(((".*", Group(lr=3.0)),), lambda step: jnp.float32(0.1), live)
+  expected, _, _ = plain.update(grads, plain.init(live), live, jnp.int32(0))
+  for name, update in tree.unstack(updates).items():
+    np.testing.assert_allclose(update, factor(name) * tree.unstack(expected)[name], rtol=1e-6)
+
+
 def test_leaves_under_different_rules_have_different_slots():
   live = params()
   _, slots, _ = run([("head/.*", Group(name="sgd")), (".*", Group())], live)

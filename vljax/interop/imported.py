@@ -41,7 +41,7 @@ class Imported:
     Raises:
       ValueError: names what differs.
     """
-    fitting.check(self.params, self.model(), str(where))
+    fitting.check(self.params, self.model(), str(where), statistics=True)
     return self
 
 

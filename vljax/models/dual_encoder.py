@@ -1,8 +1,10 @@
 """Image and text towers that meet on one unit sphere."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
@@ -12,10 +14,15 @@ from jaxtyping import Array, Float, Int
 
 from vljax import config
 from vljax.layers.linear import Linear
-from vljax.models import fitting, variants, vit
+from vljax.models import fitting, modified_resnet, resnet, variants, vit
 from vljax.models import text as text_tower
 from vljax.parallel import Axis
 from vljax.types import Params
+
+IMAGE_TOWERS: dict[str, ModuleType] = {"vit": vit, "modified_resnet": modified_resnet, "resnet": resnet}
+TEXT_TOWERS: dict[str, ModuleType] = {"clip": text_tower}
+"""`tower` of a tower's overrides to the module with its VARIANTS, its `build` and, where weights can be fitted to
+another size, its `adapt_params`. The first is the default."""
 
 FIELDS = ("dim", "scale_init", "max_scale", "bias_init", "image_projection", "text_projection")
 """What a dual encoder has besides its towers."""
@@ -118,20 +125,63 @@ class DualEncoder(nn.Module):
     return (*self.image.inputs(batch), *self.text.inputs(batch))
 
 
+_TOWERS = {"image": IMAGE_TOWERS, "text": TEXT_TOWERS}
+
+
+def build_tower(which: str, tower: str | None = None, **overrides: Any) -> nn.Module:
+  """The `image` or `text` tower of a kind, by its own `build`; the first kind of the table without `tower`.
+
+  Raises:
+    ValueError: an unknown tower, variant or field, with the nearest name.
+  """
+  table = _TOWERS[which]
+  module = config.choose(f"tower of {which}", tower or next(iter(table)), table)
+  return module.build(**overrides)
+
+
+def tower_of(model: nn.Module) -> tuple[str, ModuleType]:
+  """The name and the module of a tower, in the tables above."""
+  return next(
+    (name, module)
+    for table in _TOWERS.values()
+    for name, module in table.items()
+    if module.__name__ == type(model).__module__
+  )
+
+
+def tower_config(model: nn.Module) -> dict[str, Any]:
+  """A tower as the overrides that `build_tower` makes it from."""
+  fields = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name not in ("parent", "name")}
+  return {"tower": tower_of(model)[0], **fields}
+
+
 def _variant(image: str, text: str, dim: int, activation: str = "gelu", **fields: Any) -> dict[str, Any]:
   towers = {"image": image, "text": text}
   return {**{n: {"variant": v, "activation": activation} for n, v in towers.items()}, "dim": dim, **fields}
 
 
-def _siglip(image: str, text: str, dim: int, **fields: Any) -> dict[str, Any]:
+def _siglip(image: str, text: str, dim: int, **words: Any) -> dict[str, Any]:
   scores = dict(scale_init=math.log(10), bias_init=-10.0, max_scale=None)
   heads = dict(image_projection="none", text_projection="affine")
-  return _variant(f"SigLIP-{image}", f"SigLIP-{text}", dim, "gelu_tanh", **scores, **heads, **fields)
+  made = _variant(f"SigLIP-{image}", f"SigLIP-{text}", dim, "gelu_tanh", **scores, **heads)
+  return {**made, "text": {**made["text"], **words}}
 
+
+def _resnet(image: str, text: str, dim: int) -> dict[str, Any]:
+  towers = dict(image=dict(tower="modified_resnet", variant=image), text=dict(variant=text, activation="quick_gelu"))
+  return dict(**towers, dim=dim, image_projection="affine")
+
+
+GEMMA = dict(vocab=256_000, length=64)
 
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": _variant("test", "test", 16),
   "small": _variant("small", "small", 128),
+  "RN50": _resnet("RN50", "B", 1024),
+  "RN101": _resnet("RN101", "B", 512),
+  "RN50x4": _resnet("RN50x4", "x4", 640),
+  "RN50x16": _resnet("RN50x16", "L", 768),
+  "RN50x64": _resnet("RN50x64", "x64", 1024),
   "ViT-B-32": _variant("B/32", "B", 512, "quick_gelu"),
   "ViT-B-16": _variant("B/16", "B", 512, "quick_gelu"),
   "ViT-L-14": _variant("L/14", "L", 768, "quick_gelu"),
@@ -142,6 +192,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "ViT-B-16-SigLIP": _siglip("B/16", "B", 768),
   "ViT-L-16-SigLIP-256": _siglip("L/16", "L", 1024),
   "ViT-SO400M-14-SigLIP": _siglip("So400m/14", "So400m", 1152),
+  "ViT-B-16-SigLIP2": _siglip("B/16", "B", 768, **GEMMA),
+  "ViT-L-16-SigLIP2-256": _siglip("L/16", "L", 1024, **GEMMA),
+  "ViT-SO400M-14-SigLIP2": _siglip("So400m/14", "So400m", 1152, **GEMMA),
 }
 """OpenAI's models come with their QuickGELU; LAION's, trained on the same shapes with GELU, take activation="gelu"."""
 
@@ -158,18 +211,24 @@ def build(variant: str, **overrides: Any) -> DualEncoder:
   variants.check("DualEncoder", overrides, ("image", "text", *FIELDS, *SHARED))
   base = variants.resolve("DualEncoder variant", variant, VARIANTS)
   shared = {name: overrides.pop(name) for name in SHARED if name in overrides}
-  towers = {name: {**base[name], **shared, **(overrides.pop(name, None) or {})} for name in ("image", "text")}
+  towers = {}
+  for name in ("image", "text"):
+    own = overrides.pop(name, None) or {}
+    legal = {field.name for field in dataclasses.fields(build_tower(name, **{**base[name], **own}))}
+    towers[name] = {**base[name], **{key: shared[key] for key in shared if key in legal}, **own}
   return build_from(**towers, **{**{n: v for n, v in base.items() if n not in towers}, **overrides})
 
 
 def build_from(image: Mapping[str, Any], text: Mapping[str, Any], **fields: Any) -> DualEncoder:
-  """The dual encoder of two towers, each a dict of overrides and maybe a `variant`; `fields` are DualEncoder's.
+  """The dual encoder of two towers, each a dict of overrides, maybe of a `variant` and of another `tower`.
+
+  `fields` are DualEncoder's.
 
   Raises:
     ValueError: an unknown variant or field, with the nearest name.
   """
   variants.check("DualEncoder", fields, FIELDS)
-  return DualEncoder(image=vit.build(**image), text=text_tower.build(**text), **fields)
+  return DualEncoder(image=build_tower("image", **image), text=build_tower("text", **text), **fields)
 
 
 def adapt_params(params: Params, model: DualEncoder) -> Params:
@@ -178,9 +237,9 @@ def adapt_params(params: Params, model: DualEncoder) -> Params:
   Raises:
     ValueError: a name or another shape differs.
   """
-  towers = {name: params[name] for name in ("image", "text") if name in params}
-  if "image" in towers:
-    towers["image"] = vit.adapt_params(towers["image"], model.image)
-  if "text" in towers:
-    towers["text"] = text_tower.adapt_params(towers["text"], model.text)
-  return fitting.check({**params, **towers}, model)
+  towers = {}
+  for name, tower in (("image", model.image), ("text", model.text)):
+    adapt = getattr(tower_of(tower)[1], "adapt_params", None)
+    if adapt and name in params:
+      towers[name] = adapt(params[name], tower)
+  return fitting.check({**params, **towers}, model, statistics=True)

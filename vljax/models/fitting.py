@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vljax import config, tree
+from vljax.layers.batch_norm import STATISTICS
 from vljax.types import Params
 
 
@@ -15,13 +16,19 @@ def abstract(model: nn.Module, *, boxed: bool = False) -> Params:
   return params if boxed else nn.meta.unbox(params)
 
 
-def check(params: Params, model: nn.Module, origin: str = "the parameters") -> Params:
-  """The parameters, if names and shapes are the model's.
+def abstract_weights(model: nn.Module) -> Params:
+  """Shapes and dtypes of a model's parameters and, under their own key, of its batch statistics if it has any."""
+  variables = nn.meta.unbox(jax.eval_shape(model.init, jax.random.key(0), *model.inputs()))
+  return {**variables["params"], **{name: variables[name] for name in (STATISTICS,) if name in variables}}
+
+
+def check(params: Params, model: nn.Module, origin: str = "the parameters", *, statistics: bool = False) -> Params:
+  """The parameters, if names and shapes are the model's, its batch statistics among them if `statistics`.
 
   Raises:
     ValueError: a missing or an unknown name, or a shape that differs; each is named.
   """
-  found, wanted = tree.flatten(params), tree.flatten(abstract(model))
+  found, wanted = tree.flatten(params), tree.flatten(abstract_weights(model) if statistics else abstract(model))
   for name in found:
     if name not in wanted:
       raise ValueError(f"{origin}: {config.unknown(f'parameter {name!r}', name, wanted)[:600]}")
@@ -64,7 +71,7 @@ def resize_leaf(name: str, leaf: Float[Array, "..."], shape: tuple[int, ...]) ->
 
   What `checkpoint.partial` takes as its `resize`. A grid of n * n rows may have a class token in front.
   """
-  if not name.endswith("image/pos") or leaf.shape[1:] != shape[1:]:
+  if not name.endswith(("image/pos", "image/pool/pos")) or leaf.shape[1:] != shape[1:]:
     return leaf
   for extra in (0, 1):
     old, new = ((rows - extra) ** 0.5 for rows in (leaf.shape[0], shape[0]))

@@ -1,6 +1,7 @@
 """CLIP: image and text towers trained to agree on their pairs (Radford et al. 2021, arXiv 2103.00020)."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from vljax import parallel, tree
 from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
-from vljax.models import dual_encoder, fitting
+from vljax.layers.batch_norm import STATISTICS, variables
+from vljax.models import dual_encoder, fitting, groups
 from vljax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
@@ -86,23 +88,30 @@ class Config(Run):
   """The keys of a `clip` config, besides those of every run.
 
   Attributes:
-    image: variant of vljax.models.vit and its overrides.
-    text: variant of vljax.models.text and its overrides.
-    dim: width of the joint space.
+    variant: of models.dual_encoder; None: `image` and `text` say everything.
+    image: `tower`, a key of dual_encoder.IMAGE_TOWERS, `variant` of it, and its overrides.
+    text: likewise of dual_encoder.TEXT_TOWERS.
+    dim: width of the joint space; None: the variant's, or 512.
     loss: over the pairs, `softmax` (CLIP) or `sigmoid` (SigLIP, arXiv 2303.15343), which wants joint.bias_init.
     loss_implementation: `plain`, `tiled` or `ring` (objectives.contrastive); None picks by size and mesh.
     label_smoothing: of both softmaxes (ALIGN, arXiv 2102.05918, uses 0.1).
     joint: further fields of models.dual_encoder.DualEncoder, such as scale_init.
-    trains: the parameters that are trained; the others are frozen.
+    lock: tower to how many of its last groups (models.groups) are trained; {"image": 0} locks it whole.
+    layer_decay: tower to what each group's learning rate is multiplied by for every group above it.
+    trains: the parameters that are trained; the others are frozen. A tower of which nothing is trained runs as at
+      evaluation: without dropout, and with the batch statistics that it has.
   """
 
-  image: Mapping[str, Any]
-  text: Mapping[str, Any]
-  dim: int = 512
+  variant: str | None = None
+  image: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  text: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  dim: int | None = None
   loss: Literal["softmax", "sigmoid"] = "softmax"
   loss_implementation: Literal["plain", "tiled", "ring"] | None = None
   label_smoothing: float = 0.0
   joint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  lock: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  layer_decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
   trains: str = ".*"
   preprocess: Preprocess = Preprocess()
   tokenizer: vocabulary.Vocabulary | None = vocabulary.Vocabulary()
@@ -117,7 +126,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     ValueError: an unknown variant or override, smoothing of a loss that has none, or a tokenizer that does not fit
       the text tower.
   """
-  model = build_model(config)
+  model, trains = build_model(config), trained(config)
   if config.loss == "sigmoid" and config.label_smoothing:
     raise ValueError(
       f"config.label_smoothing = {config.label_smoothing} is of the softmax loss; legal with sigmoid: 0"
@@ -126,15 +135,24 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     check_tokenizer(model, tokenizer)
   towers = Towers(model, config.preprocess)
 
+  fixed = frozen_towers(model, trains)
+
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
     check_fields(batch)
-    variables = model.init(rng, towers.normalize(batch["image"][:1]), batch["tokens"][:1])
-    return variables["params"], {}
+    made = dict(model.init(rng, towers.normalize(batch["image"][:1]), batch["tokens"][:1]))
+    return made.pop("params"), made
 
   def embed(params, extras, batch, rng):
-    image = towers.normalize(batch["image"])
-    z = model.apply({"params": params}, image, batch["tokens"], train=True, rngs={"dropout": rng})
-    return z, extras
+    inputs = {"image": towers.normalize(batch["image"]), "text": batch["tokens"]}
+    z, extras = {}, dict(extras)
+    for name, x in inputs.items():
+      train = name not in fixed
+      moving = [STATISTICS] if train and name in extras.get(STATISTICS, {}) else False
+      options = dict(method=f"encode_{name}", train=train, rngs={"dropout": rng}, mutable=moving)
+      found = model.apply({"params": params, **extras}, x, **options)
+      z[name], new = found if moving else (found, {})
+      extras |= new
+    return (z["image"], z["text"]), extras
 
   def join(params, z):
     image, text = z
@@ -147,29 +165,54 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
       loss, metrics = softmax_contrastive(image, text, scale, **options)
     return {"loss": loss}, metrics
 
-  phase = Paired(name="clip", embed=embed, join=join, trains=config.trains, streams=tuple(config.streams))
+  rates = groups.rates(_names(model), config.layer_decay) if config.layer_decay else None
+  phase = Paired(name="clip", embed=embed, join=join, trains=trains, rates=rates, streams=tuple(config.streams))
   evals = {} if tokenizer is None else {k: _evaluation(e, config, model, tokenizer) for k, e in config.evals.items()}
   return Recipe(init=init, phases=(phase,), predict=towers.predict(), evals=evals, model=model)
 
 
 def build_model(config: Config) -> dual_encoder.DualEncoder:
-  """The dual encoder of a config; blocks at the bottom of a tower that `trains` leaves out get no weight gradients."""
-  towers = {"image": dict(config.image), "text": dict(config.text)}
-  model = dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
-  if config.trains == ".*":
+  """The dual encoder of a config; blocks at the bottom of a tower that is not trained get no weight gradients."""
+  model, trains = _whole(config), trained(config)
+  if trains == ".*":
     return model
-  mask = tree.split(fitting.abstract(model), config.trains).mask
-  for name, tower in towers.items():
-    live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
-    tower["held"] = int(np.argmax(live)) if live.any() else len(live)
-  return dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
+  mask = tree.split(fitting.abstract(model), trains).mask
+  held = {}
+  for name in ("image", "text"):
+    if tree.STACK in mask[name] and hasattr(getattr(model, name), "held"):
+      live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
+      held[name] = int(np.argmax(live)) if live.any() else len(live)
+  return model.clone(**{name: getattr(model, name).clone(held=count) for name, count in held.items()})
+
+
+def trained(config: Config) -> str:
+  """The regex of the parameters that are trained: `trains` without what `lock` locks."""
+  return groups.unlocked(_names(_whole(config)), config.lock, config.trains) if config.lock else config.trains
+
+
+def _names(model: dual_encoder.DualEncoder) -> list[str]:
+  flat = tree.flatten(fitting.abstract(model))
+  return [unstacked for name, leaf in flat.items() for unstacked in tree.layer_names(name, leaf)]
+
+
+def frozen_towers(model: dual_encoder.DualEncoder, trains: str) -> set[str]:
+  """The towers, `image` or `text`, of which the regex matches no parameter."""
+  if trains == ".*":
+    return set()
+  mask = tree.split(fitting.abstract(model), trains).mask
+  return {name for name in ("image", "text") if not any(np.any(m) for m in jax.tree.leaves(mask[name]))}
+
+
+def _whole(config: Config) -> dual_encoder.DualEncoder:
+  fields = {**config.joint, **({} if config.dim is None else {"dim": config.dim})}
+  towers = dict(image=dict(config.image), text=dict(config.text))
+  build = dual_encoder.build_from if config.variant is None else functools.partial(dual_encoder.build, config.variant)
+  return build(**towers, **fields)
 
 
 def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
   """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
-  towers = dict(image=dict(config.image), text=dict(config.text))
-  model = dual_encoder.build_from(**towers, dim=config.dim, **config.joint)
-  return model_meaning(model, config.preprocess, tokenizer)
+  return model_meaning(_whole(config), config.preprocess, tokenizer)
 
 
 def model_meaning(
@@ -197,14 +240,14 @@ class Towers:
 
   def encode_image(self, params: Params, image: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
     image = parallel.constrain(image, Axis.BATCH, None, None, None)
-    return self.model.apply({"params": params}, self.normalize(image), method="encode_image")
+    return self.model.apply(variables(params), self.normalize(image), method="encode_image")
 
   def encode_text(self, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
     tokens = parallel.constrain(tokens, Axis.BATCH, None)
-    return self.model.apply({"params": params}, tokens, method="encode_text")
+    return self.model.apply(variables(params), tokens, method="encode_text")
 
   def scale(self, params: Params) -> Float[Array, ""]:
-    return self.model.apply({"params": params}, method="scale")
+    return self.model.apply(variables(params), method="scale")
 
 
 def check_fields(batch: Batch) -> None:

@@ -34,6 +34,7 @@ class Phase:
     trains: a regex over unstacked parameter names.
     every: due at steps that this divides.
     opt: the optimiser slot, shared by phases of equal `trains`; None means its own, under its name.
+    rates: unstacked parameter name to a factor of its learning rate; of several phases of a slot the first's counts.
   """
 
   name: str
@@ -44,6 +45,7 @@ class Phase:
   trains: str = ".*"
   every: int = 1
   opt: str | None = None
+  rates: Callable[[str], float] | None = None
 
   def __post_init__(self):
     if self.every < 1:

@@ -64,7 +64,7 @@ class Trainer:
     trained = tree.flatten(tree.per_layer(self.layout.trained.live(self.layout.params), lambda name: name))
     check(config.optim, [str(n) for found in trained.values() for n in np.atleast_1d(found)])
     self.optimisers = {
-      slot: Optimiser(config.optim, rate, cut.live(self.layout.params), config.clip)
+      slot: Optimiser(config.optim, rate, cut.live(self.layout.params), config.clip, recipe.slots[slot].rates)
       for slot, cut in self.layout.splits.items()
     }
     with self.use():
