@@ -3,7 +3,8 @@
 python launch/convert.py --from runs/clip --to clip_hf --format hf
 python launch/convert.py --from openai:ViT-B-32 --to runs/openai_b32 --format vljax
 
-Sources: a workdir of vljax, a folder or file of Hugging Face's CLIPModel, OpenAI or open_clip, or a published name.
+Sources: a workdir of vljax, a folder or file of Hugging Face's CLIPModel or SiglipModel, OpenAI, open_clip or
+big_vision, or a published name.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from vljax import convert
 def main(arguments: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--from", dest="source", required=True, metavar="PATH", help="folder, file or published name")
-  parser.add_argument("--to", required=True, metavar="PATH", help="what is written; openai: a .pt file, else a folder")
+  parser.add_argument("--to", required=True, metavar="PATH", help="a folder; openai: a .pt, big_vision: a .npz file")
   parser.add_argument("--format", required=True, choices=convert.FORMATS)
   parser.add_argument("--activation", help="quick_gelu or gelu, where the source does not tell")
   parser.add_argument("--drop_tokenizer", action="store_true", help="write the weights alone if need be")

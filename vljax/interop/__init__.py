@@ -6,11 +6,13 @@ from typing import Any
 from etils import epath
 
 from vljax import config
-from vljax.interop import hugging_face, open_clip, openai, published, siglip
+from vljax.interop import big_vision, hugging_face, open_clip, openai, published, siglip
 from vljax.interop.imported import Imported
 from vljax.interop.published import list_published
 
-FORMATS: dict[str, Any] = {"hf": hugging_face, "siglip": siglip, "openai": openai, "open_clip": open_clip}
+FORMATS: dict[str, Any] = {
+  "hf": hugging_face, "siglip": siglip, "openai": openai, "open_clip": open_clip, "big_vision": big_vision,
+}  # fmt: skip
 """Format to the module with its `load` and `save`."""
 
 __all__ = ["FORMATS", "Imported", "detect", "list_published", "load", "save"]
@@ -72,4 +74,6 @@ def detect(path: epath.PathLike) -> str:
       f"{path} is no known checkpoint: it holds neither the config.json of a CLIPModel or SiglipModel nor "
       f"{open_clip.CONFIG}; found {found}"
     )
+  if path.suffix == big_vision.SUFFIX:
+    return "big_vision"
   return "openai" if path.suffix == ".pt" and not openai.is_training_checkpoint(path) else "open_clip"

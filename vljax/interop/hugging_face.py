@@ -122,6 +122,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
     ValueError: CLIPModel has no place for something; names it.
   """
   model, limits = imported.model(), Limits("hf", path)
+  limits.towers(model)
   limits.usual(model.image, pool="cls", patch_bias=False, norm_pre=True)
   limits.usual(model.text, causal=True)
   limits.tokenizer(imported.tokenizer, "clip_bpe", "hf_json")

@@ -1,13 +1,14 @@
 """What a published format has no place for: the sentences of the errors that its writer raises."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 from etils import epath
 
+from vljax.models import dual_encoder
 from vljax.models.text import TextTransformer
-from vljax.models.vit import ViT
 
 
 class Limits:
@@ -21,9 +22,20 @@ class Limits:
   def __init__(self, name: str, path: epath.PathLike):
     self.name, self.path, self.found = name, path, []
 
-  def usual(self, tower: ViT | TextTransformer, **fields: Any) -> None:
+  def towers(self, model: dual_encoder.DualEncoder, image: Sequence[str] = ("vit",)) -> None:
+    """The kinds of towers that the format knows.
+
+    Raises:
+      ValueError: another tower, at once, since nothing more can be said of it.
+    """
+    for which, tower, legal in (("image", model.image, image), ("text", model.text, ("clip",))):
+      name = dual_encoder.tower_of(tower)[0]
+      if name not in legal:
+        raise ValueError(f"{self.path}: the format {self.name} cannot hold the {which} tower {name!r}")
+
+  def usual(self, tower: nn.Module, **fields: Any) -> None:
     """Fields of a tower that have only one value in the format."""
-    what = "image" if isinstance(tower, ViT) else "text"
+    what = "text" if isinstance(tower, TextTransformer) else "image"
     for name, value in fields.items():
       if getattr(tower, name) != value:
         self.add(f"{what}.{name} = {getattr(tower, name)!r}", f"{value!r}")

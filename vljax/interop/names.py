@@ -98,42 +98,52 @@ class Table:
 
 
 def infer(table: Table, state: Arrays, where: str) -> dict[str, Any]:
-  """Every dimension that shapes tell: of the image tower, of the text tower, and of the joint space.
+  """Every dimension that shapes tell: of a ViT as the image tower, of the text tower, and of the joint space.
 
   Raises:
     ValueError: a key that is needed is missing, or a shape is none of a ViT's.
   """
-
-  def shape(ours: str, ndim: int) -> tuple[int, ...]:
-    found = table.key(ours).at(0)
-    array = need(state, found.theirs, where)
-    if array.ndim != ndim:
-      raise ValueError(f"{where}: {found.theirs} has shape {array.shape}; legal: {ndim} axes")
-    return LAYOUTS[found.layout].ours(array, 1).shape
-
-  def depth(tower: str) -> int:
-    theirs = table.key(f"{tower}/blocks/{{n}}/norm_1/scale").theirs
-    pattern = re.escape(theirs).replace(re.escape("{n}"), r"(\d+)")
-    return 1 + max(int(found[1]) for key in state if (found := re.fullmatch(pattern, key)))
-
-  patch, _, _, width = shape("image/patch/kernel", 4)
-  positions = shape("image/pos", 2)[0]
-  length, text_width = shape("text/pos", 2)
+  patch, _, _, width = _shape(table, state, "image/patch/kernel", 4, where)
+  positions = _shape(table, state, "image/pos", 2, where)[0]
   grid = round((positions - 1) ** 0.5)
   if grid**2 + 1 != positions:
     raise ValueError(f"{where}: {positions} image positions are not a class token and a square of patches")
-  mlp = {tower: shape(f"{tower}/blocks/{{n}}/mlp/up/bias", 1)[0] for tower in ("image", "text")}
-  return dict(
-    image=dict(image_size=grid * patch, patch=patch, width=width, depth=depth("image"), mlp=mlp["image"]),
-    text=dict(
-      vocab=shape("text/token/embedding", 2)[0],
-      length=length,
-      width=text_width,
-      depth=depth("text"),
-      mlp=mlp["text"],
-    ),
-    dim=shape("image_head/kernel", 2)[1],
+  mlp = _shape(table, state, "image/blocks/{n}/mlp/up/bias", 1, where)[0]
+  depth = _depth(table, state, "image")
+  text, dim = infer_text(table, state, where)
+  return dict(image=dict(image_size=grid * patch, patch=patch, width=width, depth=depth, mlp=mlp), text=text, dim=dim)
+
+
+def infer_text(table: Table, state: Arrays, where: str) -> tuple[dict[str, Any], int]:
+  """(the dimensions of the text tower, width of the joint space).
+
+  Raises:
+    ValueError: a key that is needed is missing.
+  """
+  length, width = _shape(table, state, "text/pos", 2, where)
+  text = dict(
+    vocab=_shape(table, state, "text/token/embedding", 2, where)[0],
+    length=length,
+    width=width,
+    depth=_depth(table, state, "text"),
+    mlp=_shape(table, state, "text/blocks/{n}/mlp/up/bias", 1, where)[0],
   )
+  return text, _shape(table, state, "text_head/kernel", 2, where)[1]
+
+
+def _shape(table: Table, state: Arrays, ours: str, ndim: int, where: str) -> tuple[int, ...]:
+  """The shape of one of our parameters in the first layer, as their array tells it, with one head."""
+  found = table.key(ours).at(0)
+  array = need(state, found.theirs, where)
+  if array.ndim != ndim:
+    raise ValueError(f"{where}: {found.theirs} has shape {array.shape}; legal: {ndim} axes")
+  return LAYOUTS[found.layout].ours(array, 1).shape
+
+
+def _depth(table: Table, state: Arrays, tower: str) -> int:
+  theirs = table.key(f"{tower}/blocks/{{n}}/norm_1/scale").theirs
+  pattern = re.escape(theirs).replace(re.escape("{n}"), r"(\d+)")
+  return 1 + max((int(found[1]) for key in state if (found := re.fullmatch(pattern, key))), default=0)
 
 
 def matches(pattern: str, key: str) -> bool:
@@ -157,8 +167,8 @@ def to_ours(
     ValueError: a key is missing or unknown (with the nearest), or an array does not fit its layout.
   """
   towers = model if isinstance(model, Mapping) else {"image": model.image, "text": model.text}
-  rows = table.all({name: tower.depth for name, tower in towers.items()}, absent)
-  heads = {name: tower.heads for name, tower in towers.items()}
+  rows = table.all({name: getattr(tower, "depth", 0) for name, tower in towers.items()}, absent)
+  heads = {name: getattr(tower, "heads", 1) for name, tower in towers.items()}
   legal = {r.theirs for r in rows}
   for key in state:
     if key not in legal and not table.is_dropped(key):

@@ -11,10 +11,11 @@ import numpy as np
 from etils import epath
 
 from vljax import config as config_lib
-from vljax.interop import names, openai, safetensors_reader
+from vljax.interop import names, openai, safetensors_reader, timm_siglip
 from vljax.interop.imported import Imported, clip_preprocess, clip_tokenizer, rgb
 from vljax.interop.limits import Limits
 from vljax.models import dual_encoder
+from vljax.models.modified_resnet import ModifiedResNet
 from vljax.models.text import TextTransformer
 from vljax.models.vit import ViT
 
@@ -30,7 +31,7 @@ POOLS = {"argmax": "argmax", "eos": "eos", "last": "last"}
 IMAGE_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre", "act_kwargs"}
 TEXT_KEYS = {
   "layers", "width", "heads", "mlp_ratio", "context_length", "vocab_size", "pool_type", "eos_id", "no_causal_mask",
-  "act_kwargs", "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "pad_id",
+  "act_kwargs", "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "pad_id", "norm_kwargs", "proj_bias",
 }  # fmt: skip
 NEUTRAL = {
   "ls_init_value": (None,), "patch_dropout": None, "attentional_pool": (False, None), "attn_pooler_queries": None,
@@ -65,13 +66,18 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
       "say which with activation='quick_gelu' (OpenAI, DFN, MetaCLIP) or activation='gelu' (LAION-2B, DataComp)"
     )
   state = _plain_text_keys(openai.read_state(weights))
-  found = names.infer(openai.TABLE, state, str(weights))
   notes: list[str] = []
   if not file.exists():
     notes.append(f"{weights} has no {CONFIG}: heads follow the width, and CLIP's preprocessing is used")
   content = _json(file) if file.exists() else {}
-  config = _config(content.get("model_cfg", content), found, activation, str(file))
-  params = openai.to_params(state, dual_encoder.build_from(**config), str(weights))
+  cfg = content.get("model_cfg", content)
+  if timm_siglip.FIRST in state:
+    found = timm_siglip.infer(state, cfg.get("vision_cfg", {}), str(file))
+    config = _config(cfg, found, activation, str(file))
+    params = names.to_ours(timm_siglip.TABLE, state, dual_encoder.build_from(**config), str(weights))
+  else:
+    config = _config(cfg, openai.infer(state, str(weights)), activation, str(file))
+    params = openai.to_params(state, dual_encoder.build_from(**config), str(weights))
   preprocess = _preprocess(content.get("preprocess_cfg", {}), config["image"]["image_size"], notes, str(file))
   tokenizer = _tokenizer(content, config["text"], notes, weights.parent)
   return Imported(config, params, preprocess, tokenizer, notes).check(weights)
@@ -80,23 +86,31 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
 def save(path: epath.PathLike, imported: Imported) -> list[str]:
   """Write a folder that open_clip opens as `local-dir:PATH`: config and safetensors.
 
-  Returns what was left out, in sentences: nothing.
+  Returns what was left out, in sentences.
 
   Raises:
     ValueError: open_clip has no place for something; names it.
   """
   model, limits = imported.model(), Limits("open_clip", path)
-  limits.usual(model.image, pool="cls", patch_bias=False)
-  limits.tokenizer(imported.tokenizer, "clip_bpe")
+  limits.towers(model, openai.IMAGE_TOWERS)
+  siglip = model.text_projection == "affine"
+  if isinstance(model.image, ViT) and not siglip:
+    limits.usual(model.image, pool="cls", patch_bias=False)
+  if siglip and model.bias_init is None:
+    limits.add("scores without a bias beside a text projection with one", "both")
+  limits.tokenizer(imported.tokenizer, *(("hf_json", "sentencepiece") if siglip else ("clip_bpe",)))
   content = {"model_cfg": _model_cfg(model, limits), "preprocess_cfg": dict(imported.preprocess)}
   limits.close()
-  absent = () if model.image.norm_pre else ("image/norm_pre",)
-  state = names.to_theirs(openai.TABLE, imported.params, str(path), absent)
+  if siglip:
+    state = timm_siglip.with_prefix(names.to_theirs(timm_siglip.TABLE, imported.params, str(path)))
+  else:
+    state = openai.to_state(imported.params, model, str(path))
   folder = epath.Path(path)
   folder.mkdir(parents=True, exist_ok=True)
   (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
   safetensors_reader.write(folder / WEIGHTS[0], state)
-  return []
+  tokenizer = [f"{path} holds no tokenizer, which open_clip asks the hub for"] if siglip and imported.tokenizer else []
+  return [*openai.left_out(model), *tokenizer]
 
 
 def _weights(path: epath.Path) -> epath.Path:
@@ -127,18 +141,22 @@ def _plain_text_keys(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _config(cfg: Mapping[str, Any], found: dict[str, Any], activation: str | None, where: str) -> dict[str, Any]:
   """Our config from theirs (empty if there is none) and from the shapes, which win where both speak."""
   vision, text = cfg.get("vision_cfg", {}), cfg.get("text_cfg", {})
-  _refuse(vision, IMAGE_KEYS, "vision_cfg", where)
+  timm = timm_siglip.FIELDS.keys() <= found.keys()
+  timms = {key for key in vision if key.startswith("timm_")} if timm else set()
+  _refuse(vision, IMAGE_KEYS | timms, "vision_cfg", where)
   _refuse(text, TEXT_KEYS, "text_cfg", where)
   quick = bool(cfg.get("quick_gelu", False))
-  image_width, text_width = found["image"]["width"], found["text"]["width"]
-  head_width = vision.get("head_width", 64) if cfg else HEAD_WIDTHS.get(image_width, 64)
-  image = dict(
-    **found["image"],
-    heads=max(1, image_width // head_width),
-    activation=activation or _activation(quick, vision, f"{where}: vision_cfg"),
-    pool="cls",
-    norm_pre=not vision.get("no_ln_pre", False),
-  )
+  image_width, text_width = openai.widths(found).values()
+  image = dict(found["image"])
+  if not timm:
+    head_width = vision.get("head_width", 64) if cfg else HEAD_WIDTHS.get(image_width, 64)
+    image["heads"] = max(1, image_width // head_width)
+  if not timm and "tower" not in image:
+    image |= dict(
+      activation=activation or _activation(quick, vision, f"{where}: vision_cfg"),
+      pool="cls",
+      norm_pre=not vision.get("no_ln_pre", False),
+    )
   pool = config_lib.choose(f"text_cfg.pool_type in {where}", text.get("pool_type", "argmax"), POOLS)
   heads = text.get("heads", 8) if cfg else max(1, text_width // 64)
   text = dict(
@@ -148,8 +166,18 @@ def _config(cfg: Mapping[str, Any], found: dict[str, Any], activation: str | Non
     pool=pool,
     **({"eos_id": text.get("eos_id", 2)} if pool == "eos" else {}),
     causal=not text.get("no_causal_mask", False),
+    **_epsilon(text, f"{where}: text_cfg"),
   )
-  return dict(image=image, text=text, dim=found["dim"])
+  if bool(cfg.get("text_cfg", {}).get("proj_bias", False)) != timm and cfg:
+    raise ValueError(f"{where}: text_cfg.proj_bias must be {timm} with these weights")
+  return {**found, "image": image, "text": text}
+
+
+def _epsilon(cfg: Mapping[str, Any], where: str) -> dict[str, float]:
+  options = cfg.get("norm_kwargs") or {}
+  if not set(options) <= {"eps"}:
+    raise ValueError(f"{where}.norm_kwargs = {options!r}; legal: eps")
+  return {"epsilon": float(options["eps"])} if options else {}
 
 
 def _refuse(cfg: Mapping[str, Any], known: set[str], what: str, where: str) -> None:
@@ -196,17 +224,7 @@ def _tokenizer(content: Mapping[str, Any], text: Mapping[str, Any], notes: list[
 
 def _model_cfg(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any]:
   image, text = model.image, model.text
-  quick = image.activation == "quick_gelu"
-  vision_cfg = dict(
-    image_size=image.image_size,
-    layers=image.depth,
-    width=image.width,
-    head_width=image.width // image.heads,
-    patch_size=image.patch,
-    **_mlp_ratio(image),
-    **_act_kwargs(image, quick, limits),
-    **({} if image.norm_pre else {"no_ln_pre": True}),
-  )
+  quick = (image if isinstance(image, ViT) else text).activation == "quick_gelu"
   text_cfg = dict(
     context_length=text.length,
     vocab_size=text.vocab,
@@ -220,7 +238,43 @@ def _model_cfg(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any
     **({} if text.causal else {"no_causal_mask": True}),
   )
   quick_gelu = {"quick_gelu": True} if quick else {}
+  if text.epsilon != 1e-5:
+    text_cfg["norm_kwargs"] = {"eps": text.epsilon}
+  if model.text_projection == "affine":
+    text_cfg["proj_bias"] = True
+    custom = {"custom_text": True, "init_logit_bias": model.bias_init}
+    return {
+      "embed_dim": model.dim,
+      **custom,
+      "vision_cfg": timm_siglip.vision_cfg(image, limits),
+      "text_cfg": text_cfg,
+    }
+  vision_cfg = _vision_cfg(image, quick, limits) if isinstance(image, ViT) else _resnet_cfg(image)
   return {"embed_dim": model.dim, **quick_gelu, "vision_cfg": vision_cfg, "text_cfg": text_cfg}
+
+
+def _vision_cfg(image: ViT, quick: bool, limits: Limits) -> dict[str, Any]:
+  return dict(
+    image_size=image.image_size,
+    layers=image.depth,
+    width=image.width,
+    head_width=image.width // image.heads,
+    patch_size=image.patch,
+    **_mlp_ratio(image),
+    **_act_kwargs(image, quick, limits),
+    **({} if image.norm_pre else {"no_ln_pre": True}),
+  )
+
+
+def _resnet_cfg(image: ModifiedResNet) -> dict[str, Any]:
+  heads = image.heads or image.width // 64
+  return dict(
+    image_size=image.image_size,
+    layers=list(image.blocks),
+    width=image.base,
+    patch_size=None,
+    **({} if image.width // heads == 64 else {"head_width": image.width // heads}),
+  )
 
 
 def _mlp_ratio(tower: ViT | TextTransformer) -> dict[str, float]:

@@ -95,6 +95,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
     ValueError: SiglipModel has no place for something; names it.
   """
   model, limits = imported.model(), Limits("siglip", path)
+  limits.towers(model)
   limits.usual(model.image, pool="map", patch_bias=True, norm_pre=False)
   limits.usual(model.text, causal=False, pool="last")
   for name, value in (("image_projection", "none"), ("text_projection", "affine")):
