@@ -8,6 +8,8 @@ A tuple is a name of `TRANSFORMS`, then its positional arguments; a mapping at t
 
 import dataclasses
 import inspect
+import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vljax import config
-from vljax.data import captions, decode, images
+from vljax.data import audio, captions, decode, images
 from vljax.data.tokenizers import Tokenizer
 
 Example = dict[str, Any]
@@ -184,6 +186,118 @@ class Tokenize(Transform):
 
 
 @dataclasses.dataclass(frozen=True)
+class Sound(Transform):
+  """A WAV file's bytes to a waveform, float32 [t], at `rate` samples a second."""
+
+  rate: int = 16_000
+  field: str = "audio"
+
+  def __call__(self, example, rng):
+    x, rate = audio.read_wav(_field(example, self.field))
+    return example | {self.field: audio.resample(x, rate, self.rate)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fbank(Transform):
+  """A waveform's log-mel spectrogram [bins frames 1]; see `audio.fbank`.
+
+  What is longer than `frames` is cut at the end, what is shorter filled up with the least value there is.
+  """
+
+  bins: int = 128
+  frames: int = 204
+  rate: int = 16_000
+  shift: float = 0.010
+  field: str = "audio"
+
+  def __call__(self, example, rng):
+    waveform = np.asarray(_field(example, self.field))
+    clips = waveform if waveform.ndim == 2 else waveform[None]
+    made = [audio.fbank(x, self.rate, self.bins, shift=self.shift) for x in clips]
+    cut = [audio.cut(x, 0, self.frames, math.log(audio.EPSILON)).T[..., None] for x in made]
+    return example | {self.field: np.stack(cut) if waveform.ndim == 2 else cut[0]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(Transform):
+  """`length` steps of a signal [t ...]: one window, or [count length ...] of several; zeros where it is shorter.
+
+  Attributes:
+    rule: windows at `random`, or at `even` distances from start to end.
+  """
+
+  field: str
+  length: int
+  count: int = 1
+  rule: Literal["random", "even"] = "random"
+
+  @property
+  def random(self) -> bool:
+    return self.rule == "random"
+
+  def __post_init__(self):
+    if self.length < 1 or self.count < 1:
+      raise ValueError(f"length = {self.length}, count = {self.count}; legal: 1 or more")
+
+  def __call__(self, example, rng):
+    x = np.asarray(_field(example, self.field))
+    places = audio.starts(len(x), self.length, self.count, rng if self.random else None)
+    cut = [audio.cut(x, start, self.length) for start in places]
+    return example | {self.field: cut[0] if self.count == 1 else np.stack(cut)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames(Transform):
+  """Some frames of a filmstrip, a picture of frames side by side as wide as high: uint8 [count size size 3].
+
+  Attributes:
+    to: the field of the frames; a random one of them, resized, is the field `image`.
+    rule: neighbours from a `random` place, or at `even` distances over the whole with the middle one as the image.
+  """
+
+  count: int
+  size: int
+  to: str = "video"
+  rule: Literal["random", "even"] = "random"
+
+  @property
+  def random(self) -> bool:
+    return self.rule == "random"
+
+  def __call__(self, example, rng):
+    strip = decode.load(decode.open_rgb(_field(example, "image")))
+    side, there = strip.height, strip.width // strip.height
+    if self.count < 1 or there < self.count:
+      raise ValueError(f"{self.count} frames of a strip of {there}; legal: 1 to {there}")
+    if self.random:
+      first = int(rng.integers(0, there - self.count + 1))
+      chosen, still = range(first, first + self.count), first + int(rng.integers(0, self.count))
+    else:
+      chosen, still = audio.starts(there, 1, self.count), there // 2
+    cut = lambda i: strip.crop((i * side, 0, (i + 1) * side, side)).resize((self.size, self.size), Image.BICUBIC)
+    return example | {self.to: np.stack([np.asarray(cut(i)) for i in chosen]), "image": cut(still)}
+
+
+@dataclasses.dataclass(frozen=True)
+class OneChannel(Transform):
+  """A picture of depth or heat as float32 [size size 1] in [0, 1]; of 8 or 16 bits, the middle square, resized."""
+
+  size: int
+  field: str = "image"
+  to: str = "depth"
+
+  def __call__(self, example, rng):
+    found = _field(example, self.field)
+    picture = Image.open(io.BytesIO(found)) if isinstance(found, bytes) else decode.open_rgb(found)
+    deep = picture.mode.startswith("I")
+    x = np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255)
+    resized = images.resize(Image.fromarray(x), self.size, "shortest", "bilinear")
+    left, top = ((n - self.size) // 2 for n in resized.size)
+    square = resized.crop((left, top, left + self.size, top + self.size))
+    return example | {self.to: np.asarray(square, np.float32)[..., None]}
+
+
+@dataclasses.dataclass(frozen=True)
 class Keep(Transform):
   """Only these fields."""
 
@@ -211,6 +325,11 @@ TRANSFORMS = {
   "flip_lr": FlipLr,
   "choose_caption": ChooseCaption,
   "tokenize": Tokenize,
+  "sound": Sound,
+  "fbank": Fbank,
+  "window": Window,
+  "frames": Frames,
+  "one_channel": OneChannel,
   "keep": keep,
 }
 

@@ -1,8 +1,10 @@
 """Multi-head attention with its projections."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vljax import parallel
@@ -19,6 +21,7 @@ class Attention(nn.Module):
     head_dim: width of a head; None means width / heads.
     kv_heads: key and value heads, each shared by heads / kv_heads query heads (arXiv 2305.13245); None means heads.
     residual_scale: what the initial standard deviation of `out` is multiplied by.
+    bias_kv: one more key and value, learned, that every query sees (torch's MultiheadAttention has it as add_bias_kv).
     implementation: of `ops.attention`; None picks.
   """
 
@@ -29,6 +32,7 @@ class Attention(nn.Module):
   residual_scale: float = 1.0
   dtype: Any = "float32"
   implementation: str | None = None
+  bias_kv: bool = False
 
   @nn.compact
   def __call__(
@@ -37,7 +41,7 @@ class Attention(nn.Module):
     """Attends; `masks` go to `ops.attention`.
 
     Raises:
-      ValueError: the heads do not divide the width and head_dim is None.
+      ValueError: the heads do not divide the width and head_dim is None, or masks beside bias_kv.
     """
     width = x.shape[-1]
     if self.head_dim is None and width % self.heads:
@@ -55,6 +59,16 @@ class Attention(nn.Module):
     query = project("query", self.heads, x)
     key = project("key", self.kv_heads or self.heads, context)
     value = project("value", self.kv_heads or self.heads, context)
+    if self.bias_kv:
+      if masks:
+        raise ValueError(f"attention with bias_kv takes no masks; found {', '.join(sorted(masks))}")
+      key, value = self._appended("key_token", key), self._appended("value_token", value)
     x = attention(query, key, value, implementation=self.implementation, **masks)
     init = nn.initializers.normal(width**-0.5 * self.residual_scale)
     return Linear((width,), (Axis.HEADS, Axis.HEAD_DIM, Axis.EMBED), init, self.use_bias, self.dtype, name="out")(x)
+
+  def _appended(self, name: str, x: Float[Array, "b s k d"]) -> Float[Array, "b s1 k d"]:
+    init = nn.with_logical_partitioning(nn.initializers.normal(math.prod(x.shape[2:]) ** -0.5), (Axis.HEADS, Axis.HEAD_DIM))
+    token: Any = self.param(name, init, x.shape[2:])
+    last = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, *x.shape[2:]))
+    return jnp.concatenate([x, last], axis=1)

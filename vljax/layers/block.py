@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vljax import config, parallel
@@ -11,7 +12,7 @@ from vljax.layers.attention import Attention
 from vljax.layers.mlp import Mlp
 from vljax.layers.norm import LayerNorm
 from vljax.parallel import Axis
-from vljax.types import Params
+from vljax.types import Params, Rng
 
 REMAT = {
   "none": None,
@@ -35,6 +36,7 @@ class Block(nn.Module):
     residual_scale: what the initial standard deviations of the two maps into the residual stream are multiplied by.
     epsilon: of the norms.
     attention: implementation of `ops.attention`; None picks.
+    bias_kv: of `Attention`.
   """
 
   heads: int
@@ -45,16 +47,29 @@ class Block(nn.Module):
   epsilon: float = 1e-5
   dtype: Any = "float32"
   attention: str | None = None
+  bias_kv: bool = False
 
   @nn.compact
-  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
-    """Runs the block; `masks` go to `ops.attention`, dropout draws from the rng `dropout`."""
+  def __call__(
+    self,
+    x: Float[Array, "b t d"],
+    *,
+    train: bool = False,
+    drop_path: Float[Array, ""] | None = None,
+    **masks: Any,
+  ) -> Float[Array, "b t d"]:
+    """Runs the block; `masks` go to `ops.attention`, dropout draws from the rng `dropout`.
+
+    Args:
+      drop_path: the probability that an example passes by a half of the block (see `Stack`); None: never.
+    """
     drop = nn.Dropout(self.dropout, deterministic=not train)
+    keep = lambda y: y if drop_path is None else skip(self.make_rng("dropout"), y, drop_path)
     half = {"residual_scale": self.residual_scale, "dtype": self.dtype}
-    attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
+    attend = Attention(self.heads, implementation=self.attention, bias_kv=self.bias_kv, name="attention", **half)
     norm = lambda name: LayerNorm(self.epsilon, dtype=self.dtype, name=name)
-    x += drop(attend(norm("norm_1")(x), **masks))
-    x += drop(Mlp(self.mlp, self.activation, name="mlp", **half)(norm("norm_2")(x)))
+    x += keep(drop(attend(norm("norm_1")(x), **masks)))
+    x += keep(drop(Mlp(self.mlp, self.activation, name="mlp", **half)(norm("norm_2")(x))))
     return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
 
 
@@ -66,11 +81,17 @@ class PostNormBlock(Block):
     """Runs the block; see Block."""
     drop = nn.Dropout(self.dropout, deterministic=not train)
     half = {"residual_scale": self.residual_scale, "dtype": self.dtype}
-    attend = Attention(self.heads, implementation=self.attention, name="attention", **half)
+    attend = Attention(self.heads, implementation=self.attention, bias_kv=self.bias_kv, name="attention", **half)
     norm = lambda name: LayerNorm(self.epsilon, dtype=self.dtype, name=name)
     x = norm("norm_1")(x + drop(attend(x, **masks)))
     x = norm("norm_2")(x + drop(Mlp(self.mlp, self.activation, name="mlp", **half)(x)))
     return parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
+
+
+def skip(rng: Rng, x: Float[Array, "b t d"], rate: float | Float[Array, ""]) -> Float[Array, "b t d"]:
+  """x with whole examples set to zero with probability `rate`, the others divided by 1 - rate (arXiv 1603.09382)."""
+  kept = jax.random.bernoulli(rng, 1 - rate, (x.shape[0], 1, 1))
+  return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
 class Stack(nn.Module):
@@ -82,6 +103,8 @@ class Stack(nn.Module):
     unroll: layers per iteration of the scan; `length` leaves no loop. None: no loop on CPUs if the stack's parameters
       are under UNROLLED bytes, else one layer.
     held: the first layers that are not trained: their weight gradients are neither computed nor stored.
+    drop_path: in training, the probability that an example passes by a half of the last block; it grows linearly
+      from zero at the first (stochastic depth, arXiv 1603.09382).
   """
 
   block: nn.Module
@@ -89,25 +112,32 @@ class Stack(nn.Module):
   remat: str = "none"
   unroll: int | None = None
   held: int = 0
+  drop_path: float = 0.0
 
   @nn.compact
   def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
     """Runs all blocks; `masks` go to each, and each draws its own dropout.
 
     Raises:
-      ValueError: an unknown remat policy, more held layers than there are, or parameters of another depth.
+      ValueError: an unknown remat policy, more held layers than there are, a drop_path of 1 or more, or parameters of
+        another depth.
     """
     policy = config.choose("remat policy", self.remat, REMAT)
     if not 0 <= self.held <= self.length:
       raise ValueError(f"held = {self.held} layers of a stack of {self.length}; legal: 0 to {self.length}")
+    if not 0 <= self.drop_path < 1:
+      raise ValueError(f"drop_path = {self.drop_path}; legal: 0 to below 1")
     block = self.block.clone(parent=None, name=None)
     params = self._params(block, x)
     keys = jax.random.split(self.make_rng("dropout"), self.length) if train and self.has_rng("dropout") else None
+    drops = keys is not None and self.drop_path > 0
+    rates = jnp.linspace(0.0, self.drop_path, self.length) if drops else None
 
     def body(x, layer):
-      params, key = layer
+      params, key, rate = layer
       rngs = None if key is None else {"dropout": key}
-      return block.apply({"params": params}, x, train=train, rngs=rngs, **masks), None
+      extra = {} if rate is None else {"drop_path": rate}
+      return block.apply({"params": params}, x, train=train, rngs=rngs, **extra, **masks), None
 
     if policy is not None:
       body = jax.checkpoint(body, policy=policy, prevent_cse=False)
@@ -115,8 +145,8 @@ class Stack(nn.Module):
     unroll = self.unroll or (self.length if small else 1)
     for first, last in ((0, self.held), (self.held, self.length)):
       if first < last:
-        layers = jax.tree.map(lambda p, f=first, n=last: p if n - f == self.length else p[f:n], (params, keys))
-        layers = (jax.lax.stop_gradient(layers[0]), layers[1]) if last == self.held else layers
+        layers = jax.tree.map(lambda p, f=first, n=last: p if n - f == self.length else p[f:n], (params, keys, rates))
+        layers = (jax.lax.stop_gradient(layers[0]), *layers[1:]) if last == self.held else layers
         x, _ = jax.lax.scan(body, x, layers, unroll=min(unroll, last - first))
     return x
 

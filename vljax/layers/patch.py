@@ -1,5 +1,6 @@
 """Images to tokens."""
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -44,6 +45,51 @@ class PatchEmbed(nn.Module):
       bias: Any = self.param("bias", zeros, (self.width,))
       x += bias.astype(self.dtype)
     return x
+
+
+class ConvPatch(nn.Module):
+  """Patches of any rank, which may overlap: a spectrogram's [16, 16] at stride 10, a clip's [2, 14, 14], a signal's [8].
+
+  Where the stride is the patch it is one matrix product, as PatchEmbed; else a convolution.
+
+  Attributes:
+    patch: extent of a patch on each axis but the channels.
+    stride: on each; None means the patch.
+  """
+
+  patch: tuple[int, ...]
+  width: int
+  stride: tuple[int, ...] | None = None
+  dtype: Any = "float32"
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b n d"]:
+    """Tokens of the patches, the last axis fastest; what is too short for a patch at the ends is left out."""
+    rank, c = len(self.patch), x.shape[-1]
+    init = nn.with_logical_partitioning(UNIFORM, (*(None,) * (rank + 1), Axis.EMBED))
+    kernel: Any = self.param("kernel", init, (*self.patch, c, self.width))
+    x, kernel, counts = x.astype(self.dtype), kernel.astype(self.dtype), self.grid(x.shape[1:-1])
+    stride = self.stride or self.patch
+    if stride == self.patch:
+      x = x[(slice(None), *(slice(n * p) for n, p in zip(counts, self.patch, strict=True)))]
+      x = x.reshape(x.shape[0], *(size for pair in zip(counts, self.patch, strict=True) for size in pair), c)
+      order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+      return x.transpose(order).reshape(x.shape[0], math.prod(counts), -1) @ kernel.reshape(-1, self.width)
+    space = "XYZ"[:rank]
+    x = jax.lax.conv_general_dilated(x, kernel, stride, "VALID", dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"))
+    return x.reshape(x.shape[0], math.prod(counts), self.width)
+
+  @nn.nowrap
+  def grid(self, space: tuple[int, ...]) -> tuple[int, ...]:
+    """How many patches an input of these extents has on each axis.
+
+    Raises:
+      ValueError: another number of axes, or fewer values on one than a patch is long.
+    """
+    strides = self.stride or self.patch
+    if not len(space) == len(self.patch) == len(strides) or any(s < p for s, p in zip(space, self.patch, strict=True)):
+      raise ValueError(f"patches of {self.patch} at stride {strides} do not fit an input of {tuple(space)}")
+    return tuple((s - p) // t + 1 for s, p, t in zip(space, self.patch, strides, strict=True))
 
 
 def patch_dropout(rng: Rng, x: Float[Array, "b n d"], rate: float, keep: int = 0) -> Float[Array, "b m d"]:
