@@ -59,24 +59,25 @@ def resample(x: Float[np.ndarray, "t"], rate: int, to: int) -> Float[np.ndarray,
   if rate == to:
     return x
   common = math.gcd(rate, to)
-  kernels, first, down = _resampler(rate // common, to // common)
-  up, taps = kernels.shape
-  count = math.ceil(len(x) * to / rate)
-  blocks = math.ceil(count / up)
-  padded = np.pad(x, (-first, blocks * down + taps))
-  windows = np.lib.stride_tricks.sliding_window_view(padded, taps)[: blocks * down : down][:blocks]
-  return (windows @ kernels.T).reshape(-1)[:count].astype(np.float32)
+  down, up = rate // common, to // common
+  first, weights = _taps(down, up)
+  index = np.arange(math.ceil(len(x) * up / down))
+  taps = np.arange(weights.shape[1])
+  padded = np.pad(np.asarray(x, np.float32), weights.shape[1])
+  at = (index // up * down + first[index % up])[:, None] + taps + len(taps)
+  return np.einsum("ut,ut->u", padded[np.minimum(at, len(padded) - 1)], weights[index % up])
 
 
 @functools.lru_cache(maxsize=8)
-def _resampler(down: int, up: int) -> tuple[np.ndarray, int, int]:
-  """Kernels [up taps] of the outputs between two blocks of `down` inputs, and the offset (<= 0) of their first tap."""
+def _taps(down: int, up: int) -> tuple[np.ndarray, np.ndarray]:
+  """For each of the `up` outputs of a block: its first input, relative to the block's, and the inputs' weights."""
   cutoff = min(1.0, up / down) * ROLLOFF
   half = math.ceil(ZEROS / cutoff)
-  taps = np.arange(-half, down + half + 1)
-  t = (taps[None] - np.arange(up)[:, None] * down / up) * cutoff
+  center = np.arange(up) * down / up
+  first = np.floor(center).astype(int) - half
+  t = (first[:, None] + np.arange(2 * half + 2) - center[:, None]) * cutoff
   window = np.where(np.abs(t) < ZEROS, np.cos(np.pi * t / ZEROS / 2) ** 2, 0)
-  return (np.sinc(t) * window * cutoff).astype(np.float32), -half, down
+  return first, (np.sinc(t) * window * cutoff).astype(np.float32)
 
 
 def mel(hertz: float | np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from vljax import config
 
 RULES = {
   "first": lambda texts, rng: texts[0],
+  "last": lambda texts, rng: texts[-1],
   "random": lambda texts, rng: texts[int(rng.integers(len(texts)))],
   "longest": lambda texts, rng: max(texts, key=len),
   "shortest": lambda texts, rng: min(texts, key=len),

@@ -8,7 +8,6 @@ A tuple is a name of `TRANSFORMS`, then its positional arguments; a mapping at t
 
 import dataclasses
 import inspect
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -159,7 +158,7 @@ class FlipLr(ImageTransform):
 class ChooseCaption(Transform):
   """One of the captions, as the field `to`."""
 
-  rule: Literal["first", "random", "longest", "shortest", "join"] = "random"
+  rule: Literal["first", "last", "random", "longest", "shortest", "join"] = "random"
   field: str = "captions"
   to: str = "caption"
 
@@ -288,7 +287,7 @@ class OneChannel(Transform):
 
   def __call__(self, example, rng):
     found = _field(example, self.field)
-    picture = Image.open(io.BytesIO(found)) if isinstance(found, bytes) else decode.open_rgb(found)
+    picture = decode.load(decode.open_any(found))
     deep = picture.mode.startswith("I")
     x = np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255)
     resized = images.resize(Image.fromarray(x), self.size, "shortest", "bilinear")

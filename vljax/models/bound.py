@@ -67,8 +67,10 @@ class Bound(nn.Module):
     """The vectors of a further modality's batch."""
     return self.encoders[name](x, train=train)  # pyright: ignore[reportCallIssue]
 
-  def scale(self, name: str) -> Float[Array, ""]:
-    """What cosines of a modality with pictures are multiplied by."""
+  def scale(self, name: str | None = None) -> Float[Array, ""]:
+    """What cosines of a modality with pictures are multiplied by; without a name, of texts with pictures."""
+    if name is None:
+      return self.base.scale()  # pyright: ignore[reportAttributeAccessIssue]
     return self.encoders[name].scale()  # pyright: ignore[reportAttributeAccessIssue]
 
   def __call__(self, image: Array, tokens: Array, further: Mapping[str, Array]) -> dict[str, Array]:

@@ -115,7 +115,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
   "thermal-huge": _variant((224, 224, 1), (16, 16), 768, 12, 12),
   "imu-huge": _variant((2000, 6), (8,), 512, 6, 8, **IMU),
   "video-small": _variant((2, 32, 32, 3), (2, 8, 8), 192, 4, 3, **CLIP),
-  "audio-small": _variant((64, 200, 1), (64, 8), 192, 4, 3),
+  "audio-small": _variant((64, 256, 1), (64, 8), 192, 4, 3),
   "depth-small": _variant((32, 32, 1), (8, 8), 192, 4, 3),
   "thermal-small": _variant((32, 32, 1), (8, 8), 192, 4, 3),
   "imu-small": _variant((400, 6), (8,), 192, 4, 3, drop_path=0.1),

@@ -11,6 +11,7 @@ from vljax.train.run import Run
 RECIPES = {
   "classification": "vljax.recipes.classification",
   "clip": "vljax.recipes.clip",
+  "imagebind": "vljax.recipes.imagebind",
   "simclr": "vljax.recipes.simclr",
 }
 """Recipe name to its module, which has the schema `Config` and `build(config, tokenizer) -> Recipe`."""

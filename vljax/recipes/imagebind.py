@@ -1,0 +1,273 @@
+"""ImageBind: further modalities join the space of a frozen CLIP through pictures alone (arXiv 2305.05665)."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vljax import config as config_lib
+from vljax import parallel
+from vljax.data import sources, tokenizers, transforms
+from vljax.evaluate import features
+from vljax.evaluate.between import between
+from vljax.evaluate.schedule import Eval
+from vljax.models import bound, dual_encoder
+from vljax.objectives.contrastive import softmax_contrastive
+from vljax.ops.augment import masks
+from vljax.parallel import Axis
+from vljax.recipes import clip
+from vljax.train.recipe import Due, Paired, Recipe
+from vljax.train.run import Run
+from vljax.types import Array, Batch, Float, Params, Rng
+
+BASE = "base"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Modality:
+  """A modality besides pictures and texts, and how it is aligned.
+
+  Attributes:
+    tower: `kind` (of models.bound.TOWERS), `variant`, and overrides.
+    streams: that give `image` and `field`.
+    field: None means the modality's name.
+    temperature: of its softmax; where training starts if it is `learned`.
+    mean, std: the tower reads (x - mean) / std; of texts nothing is taken off.
+    frequency_mask, time_mask: widest band of the input's first and second axis that training hides; 0: none.
+    every: its phase is due at steps that this divides.
+  """
+
+  tower: Mapping[str, Any]
+  streams: tuple[str, ...]
+  field: str | None = None
+  temperature: float = 0.07
+  learned: bool = False
+  mean: float = 0.0
+  std: float = 1.0
+  frequency_mask: int = 0
+  time_mask: int = 0
+  every: int = 1
+
+  def __post_init__(self):
+    if self.temperature <= 0 or self.std <= 0:
+      raise ValueError(f"temperature = {self.temperature}, std = {self.std}; legal: above 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Between:
+  """An evaluation: does an example's one modality find its other among all of the source (emergent zero-shot)?
+
+  Attributes:
+    source: of held-out examples.
+    transforms: that give the fields of both modalities, none at random.
+    query, answer: `image`, `text` or a name of config.modalities.
+    group: the field whose values are drawn as wholes for the interval.
+  """
+
+  source: str
+  transforms: tuple[Any, ...]
+  query: str
+  answer: str
+  group: str = "key"
+  every: int = 0
+  batch: int = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Run):
+  """The keys of an `imagebind` config, besides those of every run.
+
+  Attributes:
+    image, text, dim, joint: of the base, as of recipes.clip; its weights come by config.init under the prefix `base`.
+    base_streams: of pictures and `tokens` that train the base as well; without any it is frozen.
+    modalities: name to modality; `encode_NAME` is its function.
+    combine: `round_robin` takes one modality a step, the others take all.
+  """
+
+  image: Mapping[str, Any]
+  text: Mapping[str, Any]
+  dim: int = 512
+  joint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  base_streams: tuple[str, ...] = ()
+  modalities: Mapping[str, Modality]
+  preprocess: clip.Preprocess = clip.Preprocess()
+  evals: Mapping[str, Between] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not self.modalities:
+      raise ValueError("config.modalities names no modality")
+    for name in self.modalities:
+      if not name.isidentifier() or name in ("image", "text", BASE):
+        raise ValueError(f"a modality is named {name!r}; legal: an identifier but image, text and {BASE}")
+
+
+def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
+  """The recipe of a parsed config.
+
+  Raises:
+    ValueError: an unknown variant or override, a base that is neither trained nor read, an evaluation of an unknown
+      modality, or a tokenizer that does not fit the text tower.
+  """
+  if not config.base_streams and not any(prefix.split("/")[0] == BASE for *_, prefix in config.init):
+    raise ValueError(
+      "the base would stay at random: set config.init = [(WORKDIR of a clip run, '.*', 'base')], or config.base_streams"
+    )
+  model = build_model(config)
+  if tokenizer is not None:
+    clip.check_tokenizer(model, tokenizer)
+  encoders = Encoders(model, config)
+  phases = [_base_phase(config, encoders)] if config.base_streams else []
+  phases += [_phase(name, modality, encoders) for name, modality in config.modalities.items()]
+  evals = {} if tokenizer is None else {n: _evaluation(n, e, config, tokenizer) for n, e in config.evals.items()}
+
+  def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
+    del batch  # each stream has other fields
+    return model.init(rng, *model.inputs())["params"], {}
+
+  def due(step: int) -> Due:
+    turns = [(phase.name, stream) for phase in phases for stream in phase.streams]
+    return (turns[step % len(turns)],)
+
+  return Recipe(
+    init=init,
+    phases=tuple(phases),
+    prepare=functools.partial(_hide, config.modalities),
+    due=due if config.combine == "round_robin" else None,
+    predict=encoders.predict(),
+    evals=evals,
+    model=model,
+  )
+
+
+def build_model(config: Config) -> bound.Bound:
+  """The base with an encoder per modality.
+
+  Raises:
+    ValueError: an unknown variant or field, with the nearest name.
+  """
+  base = dual_encoder.build_from(dict(config.image), dict(config.text), dim=config.dim, **config.joint)
+  encoders = {
+    name: {"tower": modality.tower, "scale_init": 1 / modality.temperature, "learned": modality.learned}
+    for name, modality in config.modalities.items()
+  }
+  return bound.build(base, encoders, config.dim)
+
+
+def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
+  """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
+  model = build_model(config)
+  further = {
+    name: {"mean": modality.mean, "std": modality.std, "activation": model.encoders[name].tower.activation}
+    for name, modality in config.modalities.items()
+  }
+  return {**clip.model_meaning(model.base, config.preprocess, tokenizer), "modalities": further}
+
+
+class Encoders(clip.Towers):
+  """The base's towers and the further encoders as functions of raw arrays."""
+
+  def __init__(self, model: bound.Bound, config: Config):
+    super().__init__(model, config.preprocess)
+    self.modalities = config.modalities
+
+  def predict(self) -> dict[str, Any]:
+    """`encode_image`, `encode_text`, `scale`, and `encode_NAME(params, array)` of each further modality."""
+    further = {f"encode_{name}": jax.jit(functools.partial(self.encode, name)) for name in self.modalities}
+    return super().predict() | further
+
+  def encode(self, name: str, params: Params, x: Array) -> Float[Array, "b d"]:
+    """Unit vectors of a modality's raw arrays, or means of such over clips [b clips ...]."""
+    x = parallel.constrain(x, Axis.BATCH, *(None,) * (x.ndim - 1))
+    return self.model.apply({"params": params}, name, self.standard(name, x), method="encode")
+
+  def standard(self, name: str, x: Array) -> Array:
+    """(x - mean) / std in float32; integers of texts stay."""
+    modality = self.modalities[name]
+    if modality.tower.get("kind") == "text":
+      return x
+    return (x.astype(jnp.float32) - modality.mean) / modality.std
+
+
+def _phase(name: str, modality: Modality, encoders: Encoders) -> Paired:
+  field = modality.field or name
+
+  def embed(params, extras, batch, rng):
+    _check_fields(name, batch, ("image", field))
+    image = jax.lax.stop_gradient(encoders.encode_image(params, batch["image"]))
+    x = encoders.standard(name, batch[field])
+    other = encoders.model.apply({"params": params}, name, x, train=True, rngs={"dropout": rng}, method="encode")
+    return (image, other), extras
+
+  def join(params, z):
+    scale = encoders.model.apply({"params": params}, name, method="scale")
+    loss, metrics = softmax_contrastive(*z, scale)
+    return {"loss": loss}, metrics
+
+  trains = f"encoders_{name}/.*"
+  return Paired(name=name, embed=embed, join=join, trains=trains, streams=modality.streams, every=modality.every)
+
+
+def _base_phase(config: Config, encoders: Encoders) -> Paired:
+  def embed(params, extras, batch, rng):
+    del rng
+    _check_fields(BASE, batch, ("image", "tokens"))
+    image, text = encoders.encode_image(params, batch["image"]), encoders.encode_text(params, batch["tokens"])
+    return (image, text), extras
+
+  def join(params, z):
+    loss, metrics = softmax_contrastive(*z, encoders.scale(params))
+    return {"loss": loss}, metrics
+
+  return Paired(name=BASE, embed=embed, join=join, trains=f"{BASE}/.*", streams=config.base_streams)
+
+
+def _check_fields(name: str, batch: Batch, fields: tuple[str, ...]) -> None:
+  for field in fields:
+    if field not in batch:
+      raise ValueError(
+        f"the streams of {name} must give the fields {' and '.join(fields)}; there is no {field!r} among "
+        f"{', '.join(sorted(batch)) or 'none'} (see config.streams.NAME.transforms)"
+      )
+
+
+def _hide(modalities: Mapping[str, Modality], batch: Batch, rng: Rng) -> Batch:
+  """Bands of the inputs set to their mean, on the whole batch before it is cut in micro-batches."""
+  for number, (name, modality) in enumerate(modalities.items()):
+    field = modality.field or name
+    if field not in batch:
+      continue
+    keys = jax.random.split(jax.random.fold_in(rng, number))
+    for key, axis, widest in zip(keys, (-3, -2), (modality.frequency_mask, modality.time_mask), strict=True):
+      if widest:
+        x = batch[field]
+        batch = batch | {field: masks.band(key, x, x.ndim + axis, widest, modality.mean)}
+  return batch
+
+
+def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizers.Tokenizer) -> Eval:
+  fields = {"image": "image", "text": "tokens", **{n: m.field or n for n, m in config.modalities.items()}}
+  for side in (wanted.query, wanted.answer):
+    config_lib.choose(f"modality of config.evals.{name}", side, fields)
+  pipeline = transforms.build(wanted.transforms, tokenizer, f"config.evals.{name}.transforms")
+  if pipeline.random:
+    raise ValueError(f"config.evals.{name}.transforms draw at random; legal: none that does")
+
+  @functools.cache
+  def examples() -> tuple[list[dict], list[str]]:
+    source = sources.open(wanted.source)
+    return [pipeline(source[i]) for i in range(len(source))], source.values(wanted.group)
+
+  def run(predict, params):
+    rows, groups = examples()
+    z = []
+    for side in (wanted.query, wanted.answer):
+      call = lambda part, side=side: predict[f"encode_{side}"](params, np.stack([row[fields[side]] for row in part]))
+      z.append(features.encode(call, rows, min(wanted.batch, len(rows))))
+    return between(*z, groups)
+
+  return Eval(run, every=wanted.every)
