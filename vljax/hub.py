@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,8 @@ from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
 from vljax.evaluate import schedule as evaluations
 from vljax.evaluate.gallery import Gallery
-from vljax.models import dual_encoder
-from vljax.recipes import clip
+from vljax.models import bound, dual_encoder
+from vljax.recipes import clip, imagebind
 from vljax.types import Array, Float, Params, UInt8
 
 Picture = Image.Image | np.ndarray | bytes | epath.PathLike
@@ -69,19 +69,21 @@ class Bundle:
     tokenizer: of its texts; None if the checkpoint tells none.
     rules: how pictures are resized and normalized.
     notes: what the checkpoint did not say and was taken as usual.
+    functions: the recipe's own, where it has more than pictures and texts to encode.
   """
 
-  model: dual_encoder.DualEncoder
+  model: dual_encoder.DualEncoder | bound.Bound
   params: Params
   config: dict[str, Any]
   tokenizer: tokenizers.Tokenizer | None
   rules: clip.Preprocess
   notes: tuple[str, ...] = ()
+  functions: Mapping[str, Callable] | None = None
 
   @functools.cached_property
-  def predict(self) -> dict[str, Callable]:
-    """The recipe's own functions of (params, arrays): encode_image, encode_text, scale."""
-    return clip.Towers(self.model, self.rules).predict()
+  def predict(self) -> Mapping[str, Callable]:
+    """The recipe's own functions of (params, arrays): encode_image, encode_text, scale, encode_NAME of a modality."""
+    return self.functions or clip.Towers(self.model, self.rules).predict()
 
   @property
   def size(self) -> int:
@@ -124,6 +126,21 @@ class Bundle:
     texts = [texts] if isinstance(texts, str) else list(texts)
     call = lambda part: self.predict["encode_text"](self.params, self.tokenizer(part))
     return features.encode(call, texts, min(batch, len(texts)))
+
+  @property
+  def modalities(self) -> tuple[str, ...]:
+    """What can be encoded: `image`, `text`, and what else the recipe has bound to them."""
+    return tuple(name.removeprefix("encode_") for name in self.predict if name.startswith("encode_"))
+
+  def encode(self, modality: str, arrays: Array | np.ndarray, batch: int = 64) -> Float[np.ndarray, "n d"]:
+    """Vectors of a modality's arrays as the transforms of its stream give them, such as spectrograms [n mel frames 1].
+
+    Raises:
+      ValueError: an unknown modality, with the nearest name.
+    """
+    name = config_lib.choose("modality", modality, {name: name for name in self.modalities})
+    call = lambda part: self.predict[f"encode_{name}"](self.params, np.stack(part))
+    return features.encode(call, list(arrays), min(batch, len(arrays)))
 
   def zero_shot(
     self,
@@ -196,10 +213,11 @@ def from_imported(found: interop.Imported) -> Bundle:
 def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle:
   params, metadata = load_params(path, step, which)
   parsed = recipes.parse(metadata.config)
-  if not isinstance(parsed, clip.Config):
+  if not isinstance(parsed, clip.Config | imagebind.Config):
     raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder")
   tokenizer = tokenizers.load(path / vocabulary.FOLDER)
   stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
   metadata_lib.check(metadata, stored, str(path))
   recipe = recipes.build(parsed, None)
-  return Bundle(recipe.model, jax.tree.map(jnp.asarray, params), metadata.config, tokenizer, parsed.preprocess)
+  params = jax.tree.map(jnp.asarray, params)
+  return Bundle(recipe.model, params, metadata.config, tokenizer, parsed.preprocess, functions=recipe.predict)

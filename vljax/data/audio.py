@@ -122,9 +122,7 @@ def fbank(
   return np.log(np.maximum(power.astype(np.float32) @ filters(bins, padded, rate), EPSILON))
 
 
-def starts(
-  length: int, window: int, count: int, rng: np.random.Generator | None = None
-) -> tuple[int, ...]:
+def starts(length: int, window: int, count: int, rng: np.random.Generator | None = None) -> tuple[int, ...]:
   """Where `count` windows begin in a signal: evenly spread from its start to its end, or at random; sorted."""
   last = max(0, length - window)
   if rng is not None:

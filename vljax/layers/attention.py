@@ -68,7 +68,9 @@ class Attention(nn.Module):
     return Linear((width,), (Axis.HEADS, Axis.HEAD_DIM, Axis.EMBED), init, self.use_bias, self.dtype, name="out")(x)
 
   def _appended(self, name: str, x: Float[Array, "b s k d"]) -> Float[Array, "b s1 k d"]:
-    init = nn.with_logical_partitioning(nn.initializers.normal(math.prod(x.shape[2:]) ** -0.5), (Axis.HEADS, Axis.HEAD_DIM))
+    init = nn.with_logical_partitioning(
+      nn.initializers.normal(math.prod(x.shape[2:]) ** -0.5), (Axis.HEADS, Axis.HEAD_DIM)
+    )
     token: Any = self.param(name, init, x.shape[2:])
     last = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, *x.shape[2:]))
     return jnp.concatenate([x, last], axis=1)

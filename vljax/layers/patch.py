@@ -76,7 +76,9 @@ class ConvPatch(nn.Module):
       order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
       return x.transpose(order).reshape(x.shape[0], math.prod(counts), -1) @ kernel.reshape(-1, self.width)
     space = "XYZ"[:rank]
-    x = jax.lax.conv_general_dilated(x, kernel, stride, "VALID", dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"))
+    x = jax.lax.conv_general_dilated(
+      x, kernel, stride, "VALID", dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C")
+    )
     return x.reshape(x.shape[0], math.prod(counts), self.width)
 
   @nn.nowrap

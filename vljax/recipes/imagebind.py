@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   """
   if not config.base_streams and not any(prefix.split("/")[0] == BASE for *_, prefix in config.init):
     raise ValueError(
-      "the base would stay at random: set config.init = [(WORKDIR of a clip run, '.*', 'base')], or config.base_streams"
+      "the base would stay random: set config.init = [(WORKDIR of a clip run, '.*', 'base')] or config.base_streams"
     )
   model = build_model(config)
   if tokenizer is not None:

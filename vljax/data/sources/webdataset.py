@@ -1,5 +1,6 @@
 """`webdataset:GLOB`: tar shards whose members KEY.jpg, KEY.txt, KEY.json, KEY.cls make one example."""
 
+import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -19,11 +20,13 @@ class WebDataset(Source):
 
   Captions are the lines of KEY.txt, else (or with `caption=FIELD`) a field of KEY.json, whose other fields are the
   example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`.
+
+  `also=audio.wav,depth.png,imu.npy` gives further members, KEY.audio.wav as the bytes `audio`; arrays for `.npy`.
   """
 
-  def __init__(self, path: str, *, caption: tuple[str, ...] = ()):
+  def __init__(self, path: str, *, caption: tuple[str, ...] = (), also: tuple[str, ...] = ()):
     """Raises FileNotFoundError if no shard fits, ValueError for a damaged shard or when no key has a picture."""
-    self.name = f"webdataset:{path}"
+    self.name, self.also = f"webdataset:{path}", also
     self.shards = [Tar(shard) for shard in globs.expand(path)]
     self.keys: list[str] = []
     self.members: list[dict[str, int]] = []
@@ -35,7 +38,7 @@ class WebDataset(Source):
         key, suffix = key_of(name)
         groups.setdefault(key, {})[suffix] = member
       for key, members in groups.items():
-        if not image_suffix(members):
+        if not self._image_suffix(members):
           self.missing += 1
           continue
         self.keys.append(key)
@@ -68,7 +71,19 @@ class WebDataset(Source):
     return texts_of(fields, self.caption_fields, where) if self.caption_fields else None
 
   def image(self, index: int) -> bytes:
-    return self._read(index, image_suffix(self.members[index]))
+    return self._read(index, self._image_suffix(self.members[index]))
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return super().__getitem__(index) | {suffix.partition(".")[0]: self._more(index, suffix) for suffix in self.also}
+
+  def _more(self, index: int, suffix: str) -> bytes | np.ndarray:
+    if suffix not in self.members[index]:
+      raise ValueError(f"{self.name}: {self.keys[index]!r} has no member .{suffix}")
+    data = self._read(index, suffix)
+    return np.load(io.BytesIO(data), allow_pickle=False) if suffix.endswith(".npy") else data
+
+  def _image_suffix(self, members: Mapping[str, int]) -> str:
+    return image_suffix({suffix: number for suffix, number in members.items() if suffix not in self.also})
 
   def values(self, field: str) -> list[Any]:
     return list(self.keys) if field == "key" else super().values(field)
