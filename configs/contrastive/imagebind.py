@@ -1,17 +1,16 @@
 """ImageBind as published: one further modality bound to the pictures of a frozen OpenCLIP ViT-H/14 (arXiv 2305.05665).
 
   python launch/convert.py --from OPEN_CLIP_VIT_H --to runs/h14 --format vljax
-  python launch/train.py --config=configs/contrastive/imagebind.py:modality=audio,source=webdataset:SHARDS?also=audio.wav \
-    --workdir=runs/audio
+  python launch/train.py --config=configs/contrastive/imagebind.py:modality=audio --workdir=runs/audio
 
-The source gives `image` and the modality's field: a WAV file's bytes (`audio`, clips of two seconds), a picture of 8 or
-16 bits (`depth`, `thermal`), or an array [2000 6] (`imu`). `replication` repeats a set of few examples within an epoch.
-The released base sees a picture as a clip of two equal frames; ours sees it as it is, which is the same function once
-the stem's two halves are added.
+The source gives `image` and the modality's field: a WAV file's bytes (`audio`, clips of two seconds), a picture of 8
+or 16 bits (`depth`, `thermal`), or an array [2000 6] (`imu`). `replication` repeats a set of few examples within an
+epoch. The released base sees a picture as a clip of two equal frames; ours sees it as it is, which is the same
+function once the stem's two halves are added.
 
 Hardware: what the paper used; `--config.mesh.fsdp=8` and `--config.streams.train.micro=8` make it fit on less.
-Expected: the paper's emergent zero-shot, ESC-50 66.9, AudioSet mAP 17.6, NYU-D 54.0, SUN-D 35.1, LLVIP 63.4, Ego4D 25.0
-(not ours). Status: untested at this size; `:smoke` runs.
+Expected: the paper's emergent zero-shot, ESC-50 66.9, AudioSet mAP 17.6, NYU-D 54.0, SUN-D 35.1, LLVIP 63.4, Ego4D
+25.0 (not ours). Status: untested at this size; `:smoke` runs.
 """
 
 import ml_collections

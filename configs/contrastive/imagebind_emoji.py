@@ -15,13 +15,15 @@ import ml_collections
 from configs import common
 
 BINS, FRAMES = 64, 256
-VOICES = "en-us,en-gb+f2"
 NEW_VOICE = "en-gb-scotland"
 
 
 def get_config(arg=""):
-  """Arguments: base (workdir of clip_quickstart.py), steps, batch, video (folder of filmstrips), smoke."""
-  a = common.parse_arg(arg, base="runs/quickstart", steps=1200, batch=256, video="", smoke=False)
+  """Arguments: base (workdir of clip_quickstart.py), steps, batch, also (`german` names beside speech, or nothing),
+  voices (of espeak-ng, joined by `;`, the first of which is asked), video (folder of filmstrips), smoke."""
+  a = common.parse_arg(
+    arg, base="runs/quickstart", steps=800, batch=256, also="german", voices="en-us", video="", smoke=False
+  )
   size, length = 16 if a.smoke else 32, 16
   batch = 8 if a.smoke else a.batch
   c = ml_collections.ConfigDict(
@@ -38,19 +40,20 @@ def get_config(arg=""):
     c.image.patch = 8
     c.init = [(a.base, ".*", "base")]
     c.tokenizer = dict(kind="sentencepiece", length=length, path=f"{a.base}/tokenizer/spm.model")
-    speech(c, size, batch)
-    german(c, size, length, batch)
+    speech(c, size, batch, a.voices.split(";"))
+    if a.also == "german":
+      german(c, size, length, batch)
     if a.video:
       video(c, a.video, size)
   c.optim = common.adamw(wd=0.2, no_decay=common.NO_DECAY, b1=0.9, b2=0.95)
-  c.schedule = dict(name="cosine", lr=1e-3, warmup=0 if a.smoke else 100)
+  c.schedule = dict(name="cosine", lr=1e-3, warmup=0 if a.smoke else a.steps // 10)
   c.clip = 1.0
   c.log_every = 1 if a.smoke else 20
   c.checkpoint = dict(every=200, keep=2)
   return c
 
 
-def speech(c, size, batch):
+def speech(c, size, batch, voices):
   sound = [("sound",), ("fbank", BINS, FRAMES)]
   crop, whole = ("random_resized_crop", size, (0.6, 1.0)), ("preprocess", size)
   c.modalities = dict(
@@ -64,15 +67,15 @@ def speech(c, size, batch):
       time_mask=24,
     )
   )
-  source = f"espeak:?size=64&voices={VOICES}&split=train"
+  source = f"espeak:?size=64&voices={','.join(voices)}&split=train"
   steps = [*sound, ("decode",), crop, ("keep", "image", "audio")]
   c.streams = dict(audio=dict(source=source, transforms=steps, batch=batch, cache=True))
   told = [("choose_caption", "first"), ("tokenize",)]
   asked = dict(transforms=[*sound, *told, whole, ("keep", "image", "audio", "tokens")], query="audio", group="base")
   held = lambda voice: f"espeak:?size=64&voices={voice}&split=val"
   c.evals = dict(
-    audio_image=dict(source=held(VOICES.split(",")[0]), answer="image", **asked),
-    audio_text=dict(source=held(VOICES.split(",")[0]), answer="text", **asked),
+    audio_image=dict(source=held(voices[0]), answer="image", **asked),
+    audio_text=dict(source=held(voices[0]), answer="text", **asked),
     audio_text_new_voice=dict(source=held(NEW_VOICE), answer="text", **asked),
   )
 

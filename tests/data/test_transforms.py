@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vljax.data import captions, tokenizers, transforms
+from vljax.data import audio, captions, tokenizers, transforms
 from vljax.data.tokenizers import train_sentencepiece
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
@@ -144,6 +144,7 @@ def test_failures_name_the_step(spm, example):
 def test_caption_rules():
   texts = ["two", "", "three words here", "  ", "a"]
   assert captions.choose(texts, "first") == "two"
+  assert captions.choose(texts, "last") == "a"
   assert captions.choose(texts, "longest") == "three words here"
   assert captions.choose(texts, "shortest") == "a"
   assert captions.choose(texts, "join") == "two three words here a"
@@ -154,3 +155,41 @@ def test_caption_rules():
     captions.choose(texts, "fist")
   with pytest.raises(ValueError, match=r"captions = \[None, ' '\] holds no text"):
     captions.choose([None, " "], "first")
+
+
+def test_sound_becomes_spectrograms_of_windows():
+  wave = 0.5 * np.sin(np.arange(8000) * 0.2).astype(np.float32)
+  steps = [("sound", 8000), ("window", "audio", 2000, 3, "even"), ("fbank", 20, 30, 8000)]
+  found = transforms.build(steps)({"audio": audio.write_wav(wave, 16_000)})["audio"]
+  assert found.shape == (3, 20, 30, 1)
+  assert found.dtype == np.float32
+  assert (found[:, :, -8:] == np.float32(np.log(audio.EPSILON))).all(), "what is missing is silence"
+  one = transforms.build([("window", "imu", 5)])({"imu": np.arange(24).reshape(8, 3)}, np.random.default_rng(0))["imu"]
+  np.testing.assert_array_equal(one[:, 0] % 3, 0)
+  assert one.shape == (5, 3)
+  with pytest.raises(ValueError, match="count = 0; legal: 1 or more"):
+    transforms.build([("window", "imu", 5, 0)])
+
+
+def test_frames_of_a_filmstrip():
+  strip = np.repeat(np.arange(8, dtype=np.uint8)[None, :, None] * 30, 3, axis=2).repeat(4, axis=1).repeat(4, axis=0)
+  even = transforms.build([("frames", 3, 4, {"rule": "even"})])({"image": strip})
+  assert even["video"][:, 0, 0, 0].tolist() == [0, 120, 210]
+  assert even["image"][0, 0, 0] == 120
+  drawn = transforms.build([("frames", 2, 4)])({"image": strip}, np.random.default_rng(1))
+  first, second = drawn["video"][:, 0, 0, 0].tolist()
+  assert second - first == 30
+  assert drawn["image"][0, 0, 0] in (first, second)
+  with pytest.raises(ValueError, match="9 frames of a strip of 8"):
+    transforms.build([("frames", 9, 4, {"rule": "even"})])({"image": strip})
+
+
+def test_one_channel_of_eight_and_of_sixteen_bits():
+  shade = np.full((6, 9), 128, np.uint8)
+  run = transforms.build([("one_channel", 3, {"field": "heat", "to": "thermal"})])
+  for values, kind in ((shade, np.uint8), (shade.astype(np.uint16) * 257, np.uint16)):
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(kind)).save(buffer, "PNG")
+    found = run({"heat": buffer.getvalue()})["thermal"]
+    assert found.shape == (3, 3, 1)
+    np.testing.assert_allclose(found, 128 / 255, atol=1e-4)

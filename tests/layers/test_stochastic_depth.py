@@ -23,7 +23,9 @@ def test_drop_path_grows_from_zero_at_the_first_block(unroll):
   rngs = {"dropout": jax.random.key(2)}
   plain = Stack(Block(2, 16, parent=None), 3, unroll=unroll)
   params = plain.init(jax.random.key(0), x)
-  run = lambda rate, **more: Stack(Block(2, 16, parent=None), 3, unroll=unroll, drop_path=rate).apply(params, x, **more)
+  run = lambda rate, **more: Stack(Block(2, 16, parent=None), 3, unroll=unroll, drop_path=rate).apply(
+    params, x, **more
+  )
   np.testing.assert_array_equal(run(0.9), plain.apply(params, x))
   np.testing.assert_array_equal(run(0.0, train=True, rngs=rngs), plain.apply(params, x))
   moved = np.abs(run(0.9, train=True, rngs=rngs) - plain.apply(params, x)).max((1, 2))

@@ -48,7 +48,7 @@ class PatchEmbed(nn.Module):
 
 
 class ConvPatch(nn.Module):
-  """Patches of any rank, which may overlap: a spectrogram's [16, 16] at stride 10, a clip's [2, 14, 14], a signal's [8].
+  """Patches of any rank, which may overlap: [16, 16] of a spectrogram at stride 10, [2, 14, 14] of a clip.
 
   Where the stride is the patch it is one matrix product, as PatchEmbed; else a convolution.
 

@@ -1,8 +1,10 @@
 """WebDataset shards: grouping, captions, patterns of shards, damage."""
 
+import io
 import json
 import pickle
 
+import numpy as np
 import pytest
 
 from vljax.data import sources
@@ -79,3 +81,16 @@ def test_braces():
   assert globs.braces("{a,b}{0..1}") == ["a0", "a1", "b0", "b1"]
   with pytest.raises(ValueError, match=r"\{9\.\.2\} is neither a range"):
     globs.braces("x{9..2}")
+
+
+def test_further_members(tmp_path, pictures, write_tar):
+  buffer = io.BytesIO()
+  np.save(buffer, np.arange(6.0))
+  deep, seen = pictures["photo_2.png"], pictures["photo_0.png"]
+  write_tar(tmp_path / "s.tar", {"a.depth.png": deep, "a.png": seen, "a.imu.npy": buffer.getvalue(), "b.png": seen})
+  source = sources.open(f"webdataset:{tmp_path}/s.tar?also=depth.png,imu.npy")
+  example = source[0]
+  assert (example["image"], example["depth"]) == (seen, deep)
+  np.testing.assert_array_equal(example["imu"], np.arange(6.0))
+  with pytest.raises(ValueError, match=r"'b' has no member \.depth\.png"):
+    source[1]

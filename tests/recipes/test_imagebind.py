@@ -1,0 +1,134 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+
+from vljax import config, experiment, hub, recipes
+from vljax.checkpoint import load_params
+from vljax.objectives.contrastive import softmax_contrastive
+from vljax.train import writers
+
+
+@pytest.fixture(scope="module")
+def raw(root):
+  return config.load(f"{root}/configs/contrastive/imagebind_emoji.py:smoke", ())
+
+
+@pytest.fixture(scope="module")
+def parsed(raw):
+  return recipes.parse(raw)
+
+
+@pytest.fixture(scope="module")
+def recipe(parsed):
+  return recipes.build(parsed)
+
+
+@pytest.fixture(scope="module")
+def params(recipe):
+  return jax.jit(lambda rng: meta.unbox(recipe.init(rng, {})[0]))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def batch():
+  rng = np.random.default_rng(0)
+  return {
+    "image": jnp.asarray(rng.integers(0, 255, (4, 16, 16, 3)), jnp.uint8),
+    "depth": jnp.asarray(rng.random((4, 8, 8, 1)), jnp.float32),
+  }
+
+
+@pytest.fixture(scope="module")
+def workdir(raw, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("bound") / "run"
+  assert experiment.train(raw, workdir)
+  return workdir
+
+
+def test_each_modality_is_a_phase_that_trains_its_encoder_alone(recipe):
+  assert [(p.name, p.streams, p.trains) for p in recipe.phases] == [
+    ("base", ("pairs",), "base/.*"),
+    ("depth", ("depth",), "encoders_depth/.*"),
+  ]
+  assert [recipe.due(step) for step in range(3)] == [(("base", "pairs"),), (("depth", "depth"),), (("base", "pairs"),)]
+  assert set(recipe.predict) == {"encode_image", "encode_text", "encode_depth", "scale"}
+
+
+def test_the_loss_is_that_of_the_frozen_pictures(recipe, params, batch):
+  phase = recipe.phase("depth")
+  z, _ = phase.embed(params, {}, batch, jax.random.key(0))
+  terms, metrics = phase.join(params, z)
+  image, depth = (
+    recipe.predict["encode_image"](params, batch["image"]),
+    recipe.predict["encode_depth"](params, batch["depth"]),
+  )
+  expected = softmax_contrastive(image, depth, 1 / 0.07)[0]
+  np.testing.assert_allclose(terms["loss"], expected, rtol=1e-4)
+  assert float(metrics["scale"]) == pytest.approx(1 / 0.07, rel=1e-5)
+
+  def loss(params):
+    return phase.join(params, phase.embed(params, {}, batch, jax.random.key(0))[0])[0]["loss"]
+
+  grads = jax.jit(jax.grad(loss))(params)
+  size = lambda tree: sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(tree))
+  assert size(grads["base"]) == 0
+  assert size(grads["encoders_depth"]["tower"]) > 0
+  assert size(grads["encoders_depth"]["log_scale"]) > 0
+
+
+def test_training_hides_bands_and_nothing_else(parsed, batch):
+  modality = dataclasses.replace(parsed.modalities["depth"], frequency_mask=4, mean=0.25)
+  recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
+  hidden = recipe.prepare(batch, jax.random.key(3))
+  changed = np.asarray(hidden["depth"] != batch["depth"])
+  assert changed.any()
+  assert (np.asarray(hidden["depth"])[changed] == 0.25).all()
+  assert (changed == changed[:, :, :1]).all(), "whole rows"
+  np.testing.assert_array_equal(hidden["image"], batch["image"])
+  recipe.prepare({"image": batch["image"]}, jax.random.key(0))
+
+
+def test_what_cannot_be_is_refused(parsed, recipe, params, batch):
+  replace = lambda **changes: dataclasses.replace(parsed, **changes)
+  with pytest.raises(ValueError, match=r"the base would stay random: set config\.init"):
+    recipes.build(replace(base_streams=()))
+  with pytest.raises(ValueError, match="a modality is named 'image'"):
+    replace(modalities={"image": parsed.modalities["depth"]})
+  with pytest.raises(ValueError, match="streams of depth must give the fields image and depth; there is no 'depth'"):
+    recipe.phase("depth").embed(params, {}, {"image": batch["image"]}, jax.random.key(0))
+  with pytest.raises(ValueError, match="temperature = 0"):
+    dataclasses.replace(parsed.modalities["depth"], temperature=0)
+
+
+def test_a_run_takes_turns_and_evaluates_what_never_met(workdir):
+  rows = writers.read(workdir)
+  assert "base/pairs/loss" in rows[0]
+  assert "depth/depth/loss" in rows[1]
+  assert 0 <= rows[-1]["depth_text/R@5/low"] <= rows[-1]["depth_text/R@5"] <= 1
+
+
+def test_hub_opens_it_and_encodes_every_modality(workdir, batch):
+  bundle = hub.load(workdir)
+  assert set(bundle.modalities) == {"image", "text", "depth"}
+  found = bundle.encode("depth", np.asarray(batch["depth"]))
+  assert found.shape == (4, 16)
+  np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+  assert bundle.encode_text("a red circle").shape == (1, 16)
+  assert bundle.zero_shot(np.asarray(batch["image"]), ["circle", "square"]).shape == (4, 2)
+  with pytest.raises(ValueError, match="unknown modality 'deph'.*depth"):
+    bundle.encode("deph", np.asarray(batch["depth"]))
+
+
+def test_a_frozen_base_is_read_and_stays(raw, workdir, tmp_path):
+  again = raw.copy_and_resolve_references().unlock()
+  again.base_streams = ()
+  del again.streams["pairs"]
+  again.init = [(str(workdir), "base/(.*)", "base")]
+  again.evals = {}
+  assert experiment.train(again, tmp_path / "frozen")
+  before, after = load_params(workdir)[0], load_params(tmp_path / "frozen")[0]
+  for old, new in zip(jax.tree.leaves(before["base"]), jax.tree.leaves(after["base"]), strict=True):
+    np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
