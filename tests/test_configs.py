@@ -51,8 +51,9 @@ def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   for name in set(names) - {"classifier/kernel"}:
     plain = f"/{name}".endswith(("/bias", "/scale", "/log_scale"))
     assert decayed[optim.match(parsed.optim, name)] == (any(decayed) and not plain), name
-  tower = getattr(recipe.model, "image" if parsed.recipe == "clip" else "backbone")
-  steps = [*parsed.streams["train"].transforms, *getattr(parsed, "augment", ())]
+  tower = getattr(recipe.model, "image" if parsed.recipe in ("clip", "imagebind") else "backbone")
+  steps = [step for stream in parsed.streams.values() for step in stream.transforms]
+  steps += getattr(parsed, "augment", ())
   sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess")]
   assert sizes[-1] == tower.image_size
 
@@ -76,12 +77,17 @@ def test_smoke_lowers_on_a_mesh(file, tmp_path):
   recipe = recipes.build(parsed, tokenizer)
   trainer = Trainer(recipe, parsed, tokenizer)
   where = parallel.batch_sharding(trainer.mesh)
-  rows = lambda x: jax.ShapeDtypeStruct((parsed.streams["train"].batch, *x.shape[1:]), x.dtype, sharding=where)
+  rows = lambda name, x: jax.ShapeDtypeStruct((parsed.streams[name].batch, *x.shape), x.dtype, sharding=where)
+  due = trainer.due(parsed.steps - 1)
+  batches = {}
+  for _, stream in due:
+    example = jax.tree.map(np.asarray, trainer.streams[stream][0].example)
+    batches[stream] = {field: rows(stream, value) for field, value in example.items()}
   with trainer.use():
-    batches = {"train": jax.tree.map(rows, trainer.example)}
-    lowered = trainer.step.jitted.lower(trainer.target(), batches, due=trainer.due(0))
+    lowered = trainer.step.jitted.lower(trainer.target(), batches, due=due)
   assert lowered.out_info[0].step.shape == ()
-  assert f"{recipe.phases[0].name}/train/loss" in lowered.out_info[1]
+  phase, stream = due[0]
+  assert f"{phase}/{stream}/loss" in lowered.out_info[1]
 
 
 def test_smoke_trains_two_steps(smoke_workdir):
