@@ -93,11 +93,11 @@ def test_files_that_are_named_exist(page):
 
 
 def test_every_key_of_a_config_is_documented():
-  from vljax.recipes import classification, clip, simclr
+  from vljax.recipes import classification, clip, imagebind, simclr
   from vljax.train.run import Run, Stream
 
   text = (ROOT / "docs/configs.md").read_text()
-  for schema in (Run, Stream, clip.Config, simclr.Config, classification.Config):
+  for schema in (Run, Stream, clip.Config, simclr.Config, classification.Config, imagebind.Config):
     for field in dataclasses.fields(schema):
       assert f"`{field.name}`" in text or field.name in ("source", "transforms"), f"{schema.__name__}.{field.name}"
 
