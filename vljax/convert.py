@@ -84,6 +84,9 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   if published or not (path / metadata_lib.FILE).exists():
     return interop.load(source, format=format, activation=activation)
   bundle = hub.load(path)
+  if not isinstance(bundle.model, DualEncoder):
+    more = ", ".join(sorted(set(bundle.modalities) - {"image", "text"}))
+    raise ValueError(f"{path} encodes {more} besides pictures and texts, which no other format holds")
   mean, std = bundle.rules.constants
   tokenizer = bundle.tokenizer
   return Imported(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.core import meta
 
-from vljax import config, experiment, hub, recipes
+from vljax import config, convert, experiment, hub, recipes
 from vljax.checkpoint import load_params
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.train import writers
@@ -120,6 +120,11 @@ def test_hub_opens_it_and_encodes_every_modality(workdir, batch):
   assert bundle.zero_shot(np.asarray(batch["image"]), ["circle", "square"]).shape == (4, 2)
   with pytest.raises(ValueError, match="unknown modality 'deph'.*depth"):
     bundle.encode("deph", np.asarray(batch["depth"]))
+
+
+def test_no_other_format_holds_it(workdir, tmp_path):
+  with pytest.raises(ValueError, match="encodes depth besides pictures and texts"):
+    convert.convert(workdir, tmp_path / "out", "hf")
 
 
 def test_a_frozen_base_is_read_and_stays(raw, workdir, tmp_path):
