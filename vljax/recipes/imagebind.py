@@ -205,7 +205,8 @@ def _phase(name: str, modality: Modality, encoders: Encoders) -> Paired:
 
   def join(params, z):
     scale = encoders.model.apply({"params": params}, name, method="scale")
-    loss, metrics = softmax_contrastive(*z, scale)
+    image, other = z
+    loss, metrics = softmax_contrastive(image, other, scale)
     return {"loss": loss}, metrics
 
   trains = f"encoders_{name}/.*"
@@ -220,7 +221,8 @@ def _base_phase(config: Config, encoders: Encoders) -> Paired:
     return (image, text), extras
 
   def join(params, z):
-    loss, metrics = softmax_contrastive(*z, encoders.scale(params))
+    image, text = z
+    loss, metrics = softmax_contrastive(image, text, encoders.scale(params))
     return {"loss": loss}, metrics
 
   return Paired(name=BASE, embed=embed, join=join, trains=f"{BASE}/.*", streams=config.base_streams)
@@ -268,6 +270,6 @@ def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizer
     for side in (wanted.query, wanted.answer):
       call = lambda part, side=side: predict[f"encode_{side}"](params, np.stack([row[fields[side]] for row in part]))
       z.append(features.encode(call, rows, min(wanted.batch, len(rows))))
-    return between(*z, groups)
+    return between(z[0], z[1], groups)
 
   return Eval(run, every=wanted.every)
