@@ -273,7 +273,9 @@ class Frames(Transform):
       chosen, still = range(first, first + self.count), first + int(rng.integers(0, self.count))
     else:
       chosen, still = audio.starts(there, 1, self.count), there // 2
-    cut = lambda i: strip.crop((i * side, 0, (i + 1) * side, side)).resize((self.size, self.size), Image.Resampling.BICUBIC)
+    cut = lambda i: strip.crop((i * side, 0, (i + 1) * side, side)).resize(
+      (self.size, self.size), Image.Resampling.BICUBIC
+    )
     return example | {self.to: np.stack([np.asarray(cut(i)) for i in chosen]), "image": cut(still)}
 
 
