@@ -1,30 +1,36 @@
 """Write the features of a folder of pictures, or of any source, by any checkpoint that the hub opens.
 
 python launch/encode.py --model=runs/quickstart --source=folder:PICTURES --to=features
+
+With --level=tower and a config, the features of its frozen towers, which `features:DIR` then feeds to its training.
 """
 
 import argparse
 import json
 import sys
 
-from vljax import encode, hub, program
+from vljax import config, encode, hub, program
 from vljax.parallel import mesh
 
 
 def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--model", required=True, help="a workdir, a published checkpoint, or a published name")
+  parser.add_argument(
+    "--model", required=True, help="a workdir, a published checkpoint or name, or a config (FILE.py:ARGS)"
+  )
   parser.add_argument("--source", required=True, help="kind:path?option=value; a bare path is a folder of pictures")
   parser.add_argument("--to", required=True, help="the folder that gets the features")
   parser.add_argument("--shards", type=int, default=1, help="files to cut them into; one is the unit of resuming")
   parser.add_argument("--format", default="npy", help="npy or array_record")
   parser.add_argument("--batch", type=int, default=64, help="examples per call")
+  parser.add_argument("--level", default="joint", help="joint: unit vectors; tower: what the towers give before")
   args = parser.parse_args(argv)
   mesh.initialize()
   source = args.source if ":" in args.source else f"folder:{args.source}"
-  header = encode.write(
-    hub.load(args.model), source, args.to, shards=args.shards, format=args.format, batch=args.batch
-  )
+  is_config = ".py" in args.model.partition(":")[0]
+  bundle = hub.untrained(config.load(args.model, [])) if is_config else hub.load(args.model)
+  options = dict(shards=args.shards, format=args.format, batch=args.batch, level=args.level)
+  header = encode.write(bundle, source, args.to, **options)
   print(json.dumps(header, indent=2))
   return 0
 

@@ -18,10 +18,17 @@ from etils import epath
 
 from vljax import config, tree
 from vljax.data import sources
+from vljax.data.sources.features import HEADER, read
 from vljax.hub import Bundle
+from vljax.layers.batch_norm import STATISTICS
 
-HEADER = "header.json"
+__all__ = ["HEADER", "Format", "Level", "read", "weights_hash", "write"]
+
 Format = Literal["npy", "array_record"]
+Level = Literal["joint", "tower"]
+"""Unit vectors of the joint space, or what the towers give before it: to train projections on (`features:DIR`)."""
+
+LEVELS = {"joint": ("encode_image", "encode_text"), "tower": ("image_features", "text_features")}
 
 
 def write(
@@ -32,6 +39,7 @@ def write(
   shards: int = 1,
   format: Format = "npy",
   batch: int = 64,
+  level: Level = "joint",
 ) -> dict[str, Any]:
   """Encode every picture of a source, and its captions if it has them; returns the header.
 
@@ -42,18 +50,20 @@ def write(
       that cannot be read (names it).
   """
   config.choose("format", format, dict.fromkeys(("npy", "array_record")))
+  config.choose("level", level, LEVELS)
   source, to = sources.open(uri), epath.Path(to)
   if not 1 <= shards <= len(source):
     raise ValueError(f"shards = {shards}; legal: 1 to {len(source)}, the number of examples of {source.name}")
   header = {
-    "weights": weights_hash(bundle),
+    "weights": weights_hash(bundle, level),
     "tokenizer": None if bundle.tokenizer is None else bundle.tokenizer.sha256,
     "source": uri,
     "examples": len(source),
-    "dim": bundle.model.dim,
+    "dim": _widths(bundle) if level == "tower" else bundle.model.dim,
     "dtype": "float32",
     "format": format,
     "shards": shards,
+    **({"level": level} if level != "joint" else {}),
   }
   _check_header(to, header)
   bounds = np.linspace(0, len(source), shards + 1).astype(int)
@@ -62,39 +72,24 @@ def write(
     if (to / f"rows-{name}.json").exists():
       logging.info("shard %s of %s is there already", name, to)
       continue
-    _write_shard(bundle, source, range(bounds[shard], bounds[shard + 1]), to, name, format, batch)
+    _write_shard(bundle, source, range(bounds[shard], bounds[shard + 1]), to, name, format, batch, level)
   return header
 
 
-def read(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-  """(header, {"image": [n d], "text": [m d], "owner": [m], "keys": list}) of a finished folder.
-
-  Raises:
-    FileNotFoundError: no header, or a shard is missing; names it.
-  """
-  folder = epath.Path(folder)
-  header = json.loads((folder / HEADER).read_text())
-  parts: dict[str, list] = {"image": [], "text": [], "owner": [], "keys": []}
-  offset = 0
-  for shard in range(header["shards"]):
-    name = f"{shard:05d}-of-{header['shards']:05d}"
-    rows = json.loads((folder / f"rows-{name}.json").read_text())
-    parts["keys"] += rows["keys"]
-    parts["owner"].append(np.array(rows["owner"], np.int64) + offset)
-    offset += len(rows["keys"])
-    for tower in ("image", "text") if rows["owner"] else ("image",):
-      parts[tower].append(_read_array(folder / f"{tower}-{name}.{header['format']}", header["dim"]))
-  joined = {k: np.concatenate(v) if k != "keys" and v else v for k, v in parts.items()}
-  return header, joined
-
-
-def weights_hash(bundle: Bundle) -> str:
-  """The sha256 of all parameters with their names."""
+def weights_hash(bundle: Bundle, level: Level = "joint") -> str:
+  """The sha256 of all parameters with their names; at the level of the towers, of theirs."""
   digest = hashlib.sha256()
   for name, leaf in sorted(tree.flatten(bundle.params).items()):
+    if level == "tower" and name.split("/")[0] not in ("image", "text", STATISTICS):
+      continue
     digest.update(name.encode())
     digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()
+
+
+def _widths(bundle: Bundle) -> dict[str, int]:
+  towers: dict[str, Any] = {"image": bundle.model.image, "text": bundle.model.text}
+  return {name: tower.width for name, tower in towers.items()}
 
 
 def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
@@ -109,8 +104,16 @@ def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
 
 
 def _write_shard(
-  bundle: Bundle, source: sources.Source, rows: range, to: epath.Path, name: str, format: Format, batch: int
+  bundle: Bundle,
+  source: sources.Source,
+  rows: range,
+  to: epath.Path,
+  name: str,
+  format: Format,
+  batch: int,
+  level: Level,
 ) -> None:
+  of_images, of_texts = (getattr(bundle, method) for method in LEVELS[level])
   keys, owner, texts = [], [], []
   for place, i in enumerate(rows):
     row = source.row(i)
@@ -118,10 +121,10 @@ def _write_shard(
     captions = row.get("captions", [])
     texts += captions
     owner += [place] * len(captions)
-  image_z = np.concatenate([bundle.encode_image(part, batch) for part in _pictures(source, rows, batch)])
+  image_z = np.concatenate([of_images(part, batch) for part in _pictures(source, rows, batch)])
   _write_array(to / f"image-{name}.{format}", image_z, format)
   if texts and bundle.tokenizer is not None:
-    _write_array(to / f"text-{name}.{format}", bundle.encode_text(texts), format)
+    _write_array(to / f"text-{name}.{format}", of_texts(texts), format)
   else:
     owner = []
   _atomic(to / f"rows-{name}.json", json.dumps({"keys": keys, "owner": owner}).encode())
@@ -145,21 +148,6 @@ def _write_array(path: epath.Path, array: np.ndarray, format: Format) -> None:
       writer.write(row.tobytes())
     writer.close()
   temporary.replace(path)
-
-
-def _read_array(path: epath.Path, dim: int) -> np.ndarray:
-  if not path.exists():
-    raise FileNotFoundError(f"features are incomplete: {path} is missing")
-  if path.suffix == ".npy":
-    with path.open("rb") as file:
-      return np.load(file, allow_pickle=False)
-  from array_record.python.array_record_module import ArrayRecordReader
-
-  reader = ArrayRecordReader(str(path))
-  try:
-    return np.stack([np.frombuffer(record, np.float32) for record in reader.read_all()]).reshape(-1, dim)
-  finally:
-    reader.close()
 
 
 def _atomic(path: epath.Path, data: bytes) -> None:

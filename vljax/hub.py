@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +15,14 @@ from PIL import Image
 from vljax import config as config_lib
 from vljax import interop, recipes
 from vljax.checkpoint import metadata as metadata_lib
+from vljax.checkpoint import partial
 from vljax.checkpoint.load import Which, load_params
 from vljax.data import images as pictures
 from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
 from vljax.evaluate import schedule as evaluations
 from vljax.evaluate.gallery import Gallery
+from vljax.interop.weights import load as load_weights
 from vljax.models import bound, dual_encoder
 from vljax.recipes import clip, imagebind
 from vljax.types import Array, Float, Params, UInt8
@@ -51,6 +54,23 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
       raise ValueError(f"{path} is a vljax workdir, which takes no {', '.join(sorted(options))}; legal: step, which")
     return _from_workdir(path, step, which)
   return from_imported(interop.load(path, **options))
+
+
+def untrained(raw: Any) -> "Bundle":
+  """The model that a clip config's run starts with: random, but for what `config.init` takes from elsewhere.
+
+  Raises:
+    ValueError: another recipe, or an init that does not fit.
+    FileNotFoundError: a vocabulary or weights that are not there.
+  """
+  parsed = recipes.parse(raw)
+  if not isinstance(parsed, clip.Config):
+    raise ValueError(f"the recipe {parsed.recipe!r} is no dual encoder")
+  model = recipes.build(parsed, None).model
+  made = dict(nn.meta.unbox(jax.jit(model.init)(jax.random.key(parsed.seed), *model.inputs())))
+  weights, _ = partial.initialize({**made.pop("params"), **made}, parsed.init, load_weights)
+  tokenizer = None if parsed.tokenizer is None else vocabulary.make(parsed.tokenizer)
+  return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess)
 
 
 def list_models() -> list[str]:
@@ -108,11 +128,18 @@ class Bundle:
 
   def encode_image(self, images: Picture | Sequence[Picture], batch: int = 64) -> Float[np.ndarray, "n d"]:
     """Unit vectors of pictures: PIL images, uint8 arrays [h w c], encoded bytes, paths; one alone is a list of one."""
+    return self._of_images("encode_image", images, batch)
+
+  def image_features(self, images: Picture | Sequence[Picture], batch: int = 64) -> Float[np.ndarray, "n e"]:
+    """What the image tower gives for pictures, before the joint space."""
+    return self._of_images("image_features", images, batch)
+
+  def _of_images(self, name: str, images: Picture | Sequence[Picture], batch: int) -> Float[np.ndarray, "n d"]:
     if isinstance(images, np.ndarray) and images.ndim == 4:
       images = list(images)
     if not isinstance(images, list | tuple):
       images = [images]
-    call = lambda part: self.predict["encode_image"](self.params, np.stack([self.preprocess(x) for x in part]))
+    call = lambda part: self.predict[name](self.params, np.stack([self.preprocess(x) for x in part]))
     return features.encode(call, images, min(batch, len(images)))
 
   def encode_text(self, texts: str | Sequence[str], batch: int = 256) -> Float[np.ndarray, "n d"]:
@@ -121,10 +148,17 @@ class Bundle:
     Raises:
       ValueError: the checkpoint brought no tokenizer.
     """
+    return self._of_texts("encode_text", texts, batch)
+
+  def text_features(self, texts: str | Sequence[str], batch: int = 256) -> Float[np.ndarray, "n e"]:
+    """What the text tower gives for texts, before the joint space; see `encode_text`."""
+    return self._of_texts("text_features", texts, batch)
+
+  def _of_texts(self, name: str, texts: str | Sequence[str], batch: int) -> Float[np.ndarray, "n d"]:
     if self.tokenizer is None:
-      raise ValueError(f"this checkpoint brings no tokenizer ({'; '.join(self.notes)}); use predict['encode_text']")
+      raise ValueError(f"this checkpoint brings no tokenizer ({'; '.join(self.notes)}); use predict[{name!r}]")
     texts = [texts] if isinstance(texts, str) else list(texts)
-    call = lambda part: self.predict["encode_text"](self.params, self.tokenizer(part))
+    call = lambda part: self.predict[name](self.params, self.tokenizer(part))
     return features.encode(call, texts, min(batch, len(texts)))
 
   @property

@@ -171,6 +171,21 @@ class ChooseCaption(Transform):
 
 
 @dataclasses.dataclass(frozen=True)
+class ChooseRow(Transform):
+  """One row of an array, drawn at random, in its place: of features made before, those of one caption."""
+
+  field: str
+
+  @property
+  def random(self) -> bool:
+    return True
+
+  def __call__(self, example, rng):
+    rows = _field(example, self.field)
+    return example | {self.field: rows[rng.integers(len(rows))]}
+
+
+@dataclasses.dataclass(frozen=True)
 class Tokenize(Transform):
   """The ids of one text, int32 [t], or of a list of texts, [n t], as the field `to`."""
 
@@ -325,6 +340,7 @@ TRANSFORMS = {
   "random_resized_crop": RandomResizedCrop,
   "flip_lr": FlipLr,
   "choose_caption": ChooseCaption,
+  "choose_row": ChooseRow,
   "tokenize": Tokenize,
   "sound": Sound,
   "fbank": Fbank,

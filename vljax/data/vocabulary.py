@@ -48,7 +48,7 @@ def prepare(vocabulary: Vocabulary, workdir: epath.PathLike) -> tokenizers.Token
           f"config.tokenizer.{name} = {getattr(vocabulary, name)!r}"
         )
     return tokenizer
-  tokenizer = _make(vocabulary)
+  tokenizer = make(vocabulary)
   tokenizer.save(folder)
   return tokenizer
 
@@ -70,7 +70,12 @@ def captions(source: sources.Source) -> list[str]:
   return found
 
 
-def _make(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+def make(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+  """The tokenizer, built or learned, kept nowhere.
+
+  Raises:
+    ValueError: `learn` goes with another kind than sentencepiece.
+  """
   if vocabulary.learn is None:
     path = {"path": vocabulary.path} if vocabulary.path is not None else {}
     return tokenizers.build(vocabulary.kind, length=vocabulary.length, **path)

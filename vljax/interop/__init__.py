@@ -6,16 +6,23 @@ from typing import Any
 from etils import epath
 
 from vljax import config
-from vljax.interop import big_vision, hugging_face, open_clip, openai, published, siglip
+from vljax.data import packages
+from vljax.interop import bert, big_vision, efficientnet, hugging_face, open_clip, openai, published, siglip
 from vljax.interop.imported import Imported
 from vljax.interop.published import list_published
+from vljax.interop.tower import Tower
 
 FORMATS: dict[str, Any] = {
   "hf": hugging_face, "siglip": siglip, "openai": openai, "open_clip": open_clip, "big_vision": big_vision,
 }  # fmt: skip
 """Format to the module with its `load` and `save`."""
 
-__all__ = ["FORMATS", "Imported", "detect", "list_published", "load", "save"]
+TOWERS: dict[str, Callable[..., Tower]] = {"bert": bert.load, "efficientnet": efficientnet.load}
+"""Kind of single tower to the reader of its files."""
+
+__all__ = [
+  "FORMATS", "TOWERS", "Imported", "Tower", "detect", "list_published", "load", "load_tower", "save",
+]  # fmt: skip
 
 
 def load(source: epath.PathLike, *, format: str | None = None, activation: str | None = None) -> Imported:
@@ -35,6 +42,19 @@ def load(source: epath.PathLike, *, format: str | None = None, activation: str |
   format = format or detect(source)
   options = {} if activation is None else {"activation": activation}
   return config.choose("checkpoint format", format, FORMATS).load(source, **options)
+
+
+def load_tower(source: epath.PathLike, **options: Any) -> Tower:
+  """One published encoder: a BertModel's folder, an EfficientNet's weights, or `package:NAME` that holds either.
+
+  Raises:
+    FileNotFoundError: there is no such path, or the package is not installed; gives the command.
+    ValueError: what the reader raises.
+  """
+  path = packages.resolve(source)
+  if not path.exists():
+    raise FileNotFoundError(f"{path} does not exist")
+  return TOWERS["bert" if path.is_dir() else "efficientnet"](path, **options)
 
 
 def save(path: epath.PathLike, imported: Imported, format: str) -> list[str]:

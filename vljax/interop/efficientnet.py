@@ -52,6 +52,11 @@ def from_state(state: Mapping[str, np.ndarray], *, num_classes: int | None, wher
   return Tower("image", {"tower": "efficientnet", **config}, weights, preprocess=preprocess).check(model, where)
 
 
+def is_efficientnet(state: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict has the keys of such a network."""
+  return "_conv_stem.weight" in state or "conv_stem.weight" in state
+
+
 CLASSIFIERS = ("_fc", "classifier")
 
 

@@ -33,14 +33,18 @@ class Tower:
   @property
   def variables(self) -> dict[str, Any]:
     """What the module is applied with."""
-    statistics = {STATISTICS: self.weights[STATISTICS][self.which]} if STATISTICS in self.weights else {}
-    return {"params": self.weights[self.which], **statistics}
+    return {"params": self.weights[self.which], **self.statistics}
+
+  @property
+  def statistics(self) -> dict[str, Any]:
+    """{"batch_stats": those of its batch norms}, or nothing."""
+    return {STATISTICS: self.weights[STATISTICS][self.which]} if STATISTICS in self.weights else {}
 
   def check(self, model: nn.Module, where: str) -> "Tower":
-    """Itself, if every name and shape of its parameters is the model's.
+    """Itself, if every name and shape of its weights is the model's.
 
     Raises:
       ValueError: names what differs.
     """
-    fitting.check(self.weights[self.which], model, where)
+    fitting.check({**self.weights[self.which], **self.statistics}, model, where)
     return self

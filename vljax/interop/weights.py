@@ -7,19 +7,22 @@ from etils import epath
 from vljax import interop
 from vljax.checkpoint.load import load_params
 from vljax.checkpoint.metadata import FILE
-from vljax.interop import openai, published, torchvision
+from vljax.data import packages
+from vljax.interop import bert, efficientnet, openai, published, torchvision
 
 
 def load(source: epath.PathLike) -> dict[str, Any]:
   """What an entry of `config.init` takes its leaves from: parameters, and batch statistics as `batch_stats`.
 
-  The source is a workdir of ours, a file of a ResNet with torchvision's keys (timm's, too), or what `interop.load`
-  opens.
+  The source is a workdir of ours, a file of a ResNet with torchvision's keys (timm's, too), what `interop.load` opens,
+  or a single tower that `interop.load_tower` opens, whose names begin as in a dual encoder (`text/`).
 
   Raises:
     FileNotFoundError: nothing there.
     ValueError: damaged, or of no known format.
   """
+  if packages.is_package(source) or bert.is_bert(epath.Path(source)):
+    return interop.load_tower(source).weights
   path = epath.Path(source)
   if not published.is_published(source) and (not path.exists() or (path / FILE).exists()):
     return load_params(path)[0]
@@ -27,4 +30,6 @@ def load(source: epath.PathLike) -> dict[str, Any]:
     state = openai.read_state(path)
     if "layer1.0.conv1.weight" in state:
       return torchvision.from_state(state, str(path))[1]
+    if efficientnet.is_efficientnet(state):
+      return efficientnet.from_state(state, num_classes=None, where=str(path)).weights
   return interop.load(source).params

@@ -14,13 +14,18 @@ from jaxtyping import Array, Float, Int
 
 from vljax import config
 from vljax.layers.linear import Linear
-from vljax.models import fitting, modified_resnet, resnet, variants, vit
+from vljax.models import bert, efficientnet, fitting, modified_resnet, resnet, variants, vit
 from vljax.models import text as text_tower
 from vljax.parallel import Axis
 from vljax.types import Params
 
-IMAGE_TOWERS: dict[str, ModuleType] = {"vit": vit, "modified_resnet": modified_resnet, "resnet": resnet}
-TEXT_TOWERS: dict[str, ModuleType] = {"clip": text_tower}
+IMAGE_TOWERS: dict[str, ModuleType] = {
+  "vit": vit,
+  "modified_resnet": modified_resnet,
+  "resnet": resnet,
+  "efficientnet": efficientnet,
+}
+TEXT_TOWERS: dict[str, ModuleType] = {"clip": text_tower, "bert": bert}
 """`tower` of a tower's overrides to the module with its VARIANTS, its `build` and, where weights can be fitted to
 another size, its `adapt_params`. The first is the default."""
 
@@ -105,11 +110,27 @@ class DualEncoder(nn.Module):
 
   def encode_image(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """Unit vectors of normalized NHWC images."""
-    return unit(self.image_head(self.image(image, train=train)))
+    return self.project_image(self.image_features(image, train=train))
 
   def encode_text(self, tokens: Int[Array, "b t"], *, train: bool = False) -> Float[Array, "b d"]:
     """Unit vectors of tokenized texts."""
-    return unit(self.text_head(self.text(tokens, train=train)))
+    return self.project_text(self.text_features(tokens, train=train))
+
+  def image_features(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b e"]:
+    """What the image tower gives, before the joint space."""
+    return self.image(image, train=train)
+
+  def text_features(self, tokens: Int[Array, "b t"], *, train: bool = False) -> Float[Array, "b e"]:
+    """What the text tower gives, before the joint space."""
+    return self.text(tokens, train=train)
+
+  def project_image(self, features: Float[Array, "b e"]) -> Float[Array, "b d"]:
+    """Unit vectors of the image tower's features."""
+    return unit(self.image_head(features))
+
+  def project_text(self, features: Float[Array, "b e"]) -> Float[Array, "b d"]:
+    """Unit vectors of the text tower's features."""
+    return unit(self.text_head(features))
 
   def scale(self) -> Float[Array, ""]:
     """What cosines are multiplied by: exp(log_scale), at most max_scale."""

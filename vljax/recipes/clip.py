@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import jax
@@ -15,11 +15,15 @@ from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
 from vljax.models import dual_encoder, fitting, groups
+from vljax.models import text as text_tower
 from vljax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
 from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Int, Params, Rng, UInt8
+
+FIELDS = {"image": "image", "text": "tokens"}
+"""Tower to the field of a batch that it reads; NAME_features in its place are a frozen tower's, made before."""
 
 TOKENIZER_MEANING = ("kind", "sha256", "length", "options")
 
@@ -138,14 +142,19 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   fixed = frozen_towers(model, trains)
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
-    check_fields(batch)
-    made = dict(model.init(rng, towers.normalize(batch["image"][:1]), batch["tokens"][:1]))
+    check_fields(batch, fixed)
+    inputs = dict(zip(FIELDS, model.inputs(), strict=True))
+    inputs |= {name: batch[field][:1] for name, field in FIELDS.items() if field in batch}
+    made = dict(model.init(rng, towers.normalize(inputs["image"]), inputs["text"]))
     return made.pop("params"), made
 
   def embed(params, extras, batch, rng):
-    inputs = {"image": towers.normalize(batch["image"]), "text": batch["tokens"]}
     z, extras = {}, dict(extras)
-    for name, x in inputs.items():
+    for name, field in FIELDS.items():
+      if f"{name}_features" in batch:
+        z[name] = model.apply({"params": params}, batch[f"{name}_features"], method=f"project_{name}")
+        continue
+      x = towers.normalize(batch[field]) if name == "image" else batch[field]
       train = name not in fixed
       moving = [STATISTICS] if train and name in extras.get(STATISTICS, {}) else False
       options = dict(method=f"encode_{name}", train=train, rngs={"dropout": rng}, mutable=moving)
@@ -235,29 +244,46 @@ class Towers:
     self.model, self.normalize = model, preprocess.apply
 
   def predict(self) -> dict[str, Any]:
-    """`encode_image(params, image)`, `encode_text(params, tokens)`: unit vectors; `scale(params)`."""
-    return {"encode_image": jax.jit(self.encode_image), "encode_text": jax.jit(self.encode_text), "scale": self.scale}
+    """`encode_image(params, image)`, `encode_text(params, tokens)`: unit vectors; `scale(params)`.
+
+    `image_features` and `text_features` take the same, and give what the towers do before the joint space.
+    """
+    image = {name: jax.jit(functools.partial(self._image, name)) for name in ("encode_image", "image_features")}
+    text = {name: jax.jit(functools.partial(self._text, name)) for name in ("encode_text", "text_features")}
+    return {**image, **text, "scale": self.scale}
 
   def encode_image(self, params: Params, image: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
-    image = parallel.constrain(image, Axis.BATCH, None, None, None)
-    return self.model.apply(variables(params), self.normalize(image), method="encode_image")
+    return self._image("encode_image", params, image)
 
   def encode_text(self, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
+    return self._text("encode_text", params, tokens)
+
+  def _image(self, method: str, params: Params, image: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
+    image = parallel.constrain(image, Axis.BATCH, None, None, None)
+    return self.model.apply(variables(params), self.normalize(image), method=method)
+
+  def _text(self, method: str, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
     tokens = parallel.constrain(tokens, Axis.BATCH, None)
-    return self.model.apply(variables(params), tokens, method="encode_text")
+    return self.model.apply(variables(params), tokens, method=method)
 
   def scale(self, params: Params) -> Float[Array, ""]:
     return self.model.apply(variables(params), method="scale")
 
 
-def check_fields(batch: Batch) -> None:
-  """Check that a stream gives what the towers read.
+def check_fields(batch: Batch, fixed: Collection[str] = ()) -> None:
+  """Check that a stream gives what the towers read, or, for `fixed` ones, what they gave.
 
   Raises:
-    ValueError: naming the missing field.
+    ValueError: naming the missing field, or the tower whose features were made before though it is trained.
   """
-  for name in ("image", "tokens"):
-    if name not in batch:
+  for tower, name in FIELDS.items():
+    if f"{tower}_features" in batch:
+      if tower not in fixed:
+        raise ValueError(
+          f"the stream gives {tower}_features, made before, but the {tower} tower is trained: config.trains must "
+          f"leave it out, or the stream must give {name}"
+        )
+    elif name not in batch:
       raise ValueError(
         f"the streams of clip must give the fields image and tokens; there is no {name!r} among "
         f"{', '.join(sorted(batch)) or 'none'} (see config.streams.NAME.transforms)"
@@ -270,12 +296,14 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
   Raises:
     ValueError: ids beyond the embedding, texts longer than the positions, or another end-of-text rule.
   """
-  text = model.text
+  text: Any = model.text
   if tokenizer.vocab_size > text.vocab:
     raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids; config.text.vocab = {text.vocab} holds fewer")
   if tokenizer.length > text.length:
     raise ValueError(f"config.tokenizer.length = {tokenizer.length} is more than config.text.length = {text.length}")
   anywhere = text.pool == "last" and not text.causal  # the last position, padding or not, has seen the whole text
+  if text.pool not in text_tower.POOLS:  # such as BERT's mean, which looks for no end
+    return
   finds_end = anywhere or (text.eos_id == tokenizer.eos_id if text.pool == "eos" else text.pool == tokenizer.pool)
   if not finds_end:
     raise ValueError(

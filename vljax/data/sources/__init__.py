@@ -9,6 +9,7 @@ from vljax.data.sources import uri as uris
 from vljax.data.sources.array_record import ArrayRecord
 from vljax.data.sources.easy_vqa import EasyVqa
 from vljax.data.sources.espeak import Espeak
+from vljax.data.sources.features import Features
 from vljax.data.sources.folder import Folder
 from vljax.data.sources.json_lines import JsonLines
 from vljax.data.sources.openmoji import OpenMoji
@@ -23,6 +24,7 @@ KINDS: dict[str, Callable[..., Source]] = {
   "array_record": ArrayRecord,
   "easy_vqa": EasyVqa,
   "espeak": Espeak,
+  "features": Features,
   "folder": Folder,
   "hf": Parquet,
   "jsonl": JsonLines,
