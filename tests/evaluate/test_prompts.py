@@ -39,3 +39,28 @@ def test_a_misspelt_set_is_answered_with_the_nearest():
     prompts.templates("imagenet_8")
   with pytest.raises(ValueError, match="cifar10"):
     prompts.class_names("cifar")
+
+
+# Classes and templates of CLIP's data/prompts.md.
+COUNTS = {
+  "cifar10": (10, 18), "cifar100": (100, 18), "stl10": (10, 2), "food101": (101, 1), "oxford_pets": (37, 1),
+  "flowers102": (102, 1), "eurosat": (10, 3), "dtd": (47, 8), "mnist": (10, 1), "resisc45": (45, 18),
+  "patch_camelyon": (2, 1), "gtsrb": (43, 3), "fgvc_aircraft": (100, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_of_the_usual_sets(name):
+  assert (len(prompts.class_names(name)), len(prompts.templates(name))) == COUNTS[name]
+  assert len(set(prompts.class_names(name))) == COUNTS[name][0]
+  assert len(set(prompts.templates(name))) == COUNTS[name][1]
+
+
+def test_names_follow_the_order_of_the_source():
+  folders = sorted((name.replace(" ", "_") for name in prompts.class_names("food101")), reverse=True)
+  assert prompts.names_for(folders, "food101") == tuple(folder.replace("_", " ") for folder in folders)
+  assert prompts.names_for([f"class {i}" for i in range(10)], "stl10") == prompts.class_names("stl10")
+  with pytest.raises(ValueError, match="mnist has 10 classes, the source 2"):
+    prompts.names_for(["0", "1"], "mnist")
+  with pytest.raises(ValueError, match="class 'kitten' is none of cifar10"):
+    prompts.names_for(["kitten", *prompts.class_names("cifar10")[1:]], "cifar10")

@@ -91,9 +91,13 @@ class Gallery:
     return retrieval.recall(self.encode_images(predict, params), self.encode_texts(predict, params, texts), owner)
 
   def zeroshot(
-    self, predict: Mapping[str, Encode], params: Params, templates: Sequence[str] = ("a photo of a {}.",)
+    self,
+    predict: Mapping[str, Encode],
+    params: Params,
+    templates: Sequence[str] = ("a photo of a {}.",),
+    names: Sequence[str] | None = None,
   ) -> dict[str, float]:
-    """Zero-shot accuracy on the classes of the source.
+    """Zero-shot accuracy on the classes of the source; `names` are what prompts call them, in their order.
 
     Raises:
       ValueError: the source has no classes.
@@ -101,7 +105,7 @@ class Gallery:
     if not self.source.classes:
       raise ValueError(f"zero-shot classification needs classes; {self.source.name} has none")
     encode = lambda part: self._text(predict, params, part)
-    weights = zeroshot.classifier(encode, self.source.classes, templates, self.batch)
+    weights = zeroshot.classifier(encode, names or self.source.classes, templates, self.batch)
     return zeroshot.evaluate(self.encode_images(predict, params), self.labels(), weights)
 
   def knn(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params, k: int = 20) -> dict[str, float]:

@@ -3,10 +3,14 @@
 Sources: the 80 and the 7 ImageNet templates are those of OpenAI's notebook `Prompt_Engineering_for_ImageNet.ipynb`
 (github.com/openai/CLIP, MIT License, Copyright (c) 2021 OpenAI), as open_clip 3.3.0 ships them; the flower template is
 that of CLIP (arXiv 2103.00020, section 3.1.4); the CIFAR-10 names are Krizhevsky's (2009), the flower names those of
-TensorFlow's flower_photos.
+TensorFlow's flower_photos. The other sets and their source stand in `evaluate.benchmarks`.
 """
 
+import re
+from collections.abc import Sequence
+
 from vljax import config
+from vljax.evaluate import benchmarks
 from vljax.evaluate.imagenet import IMAGENET
 
 _IMAGENET_80 = """
@@ -108,12 +112,14 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
   "flowers": ("a photo of a {}, a type of flower.",),
   "imagenet_7": tuple(_IMAGENET_7.strip().splitlines()),
   "imagenet_80": tuple(_IMAGENET_80.strip().splitlines()),
+  **benchmarks.TEMPLATES,
 }
 
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
   "imagenet": IMAGENET,
   "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
   "flowers": ("daisy", "dandelion", "rose", "sunflower", "tulip"),
+  **benchmarks.NAMES,
 }
 
 
@@ -133,3 +139,25 @@ def class_names(name: str) -> tuple[str, ...]:
     ValueError: no such data set, with the nearest name.
   """
   return config.choose("class names", name, CLASS_NAMES)
+
+
+def names_for(classes: Sequence[str], data_set: str) -> tuple[str, ...]:
+  """The names of a data set for the classes of a source, in the source's order.
+
+  Classes that are spelled alike but for case, `_` and `-` are matched by name. Where no class is, the source counts as
+  being in the order of the data set's labels.
+
+  Raises:
+    ValueError: no such data set, another number of classes, or only some of them are spelled alike; names the first.
+  """
+  names = class_names(data_set)
+  plain = lambda text: re.sub(r"[\W_]+", " ", text).strip().lower()
+  spelled = {plain(name): name for name in names}
+  found = [spelled.get(plain(c)) for c in classes]
+  if len(classes) != len(names):
+    raise ValueError(f"{data_set} has {len(names)} classes, the source {len(classes)}")
+  if not any(found):
+    return names
+  if None in found:
+    raise ValueError(f"the source's class {classes[found.index(None)]!r} is none of {data_set}, though others are")
+  return tuple(name for name in found if name)

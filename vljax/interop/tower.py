@@ -46,5 +46,5 @@ class Tower:
     Raises:
       ValueError: names what differs.
     """
-    fitting.check({**self.weights[self.which], **self.statistics}, model, where)
+    fitting.check({**self.weights[self.which], **self.statistics}, model, where, statistics=bool(self.statistics))
     return self

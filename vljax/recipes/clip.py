@@ -11,6 +11,7 @@ import numpy as np
 
 from vljax import parallel, tree
 from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
+from vljax.evaluate import prompts
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
@@ -61,14 +62,16 @@ class Evaluation:
     kind: `retrieval` of captions and pictures, or `zeroshot` classification of the source's classes.
     source: `kind:path?split=val...`.
     every: steps between evaluations; 0: at the end only.
-    templates: prompts of `zeroshot`.
+    templates: prompts of `zeroshot`; None: those of `names`, or "a photo of a {}.".
+    names: the data set (evaluate.prompts.CLASS_NAMES) that `zeroshot` takes class names from; None: the source's own.
     batch: examples per call.
   """
 
   kind: Literal["retrieval", "zeroshot"]
   source: str
   every: int = 0
-  templates: tuple[str, ...] = ("a photo of a {}.",)
+  templates: tuple[str, ...] | None = None
+  names: str | None = None
   batch: int = 256
 
 
@@ -326,4 +329,7 @@ def _evaluation(
   held_out = gallery(evaluation.source, config.preprocess, model.image.image_size, tokenizer, evaluation.batch)
   if evaluation.kind == "retrieval":
     return Eval(held_out.retrieval, every=evaluation.every)
-  return Eval(lambda predict, params: held_out.zeroshot(predict, params, evaluation.templates), every=evaluation.every)
+  data_set = evaluation.names
+  names = None if data_set is None else prompts.names_for(held_out.source.classes or (), data_set)
+  templates = evaluation.templates or prompts.TEMPLATES.get(data_set or "photo", prompts.TEMPLATES["photo"])
+  return Eval(lambda predict, params: held_out.zeroshot(predict, params, templates, names), every=evaluation.every)
