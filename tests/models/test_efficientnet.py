@@ -34,5 +34,7 @@ def test_features_have_the_width_that_it_says():
   model = efficientnet.build("test")
   shape = jax.eval_shape(model.init_with_output, jax.random.key(0), *model.inputs(2))[0].shape
   assert shape == (2, model.width) == (2, 32)
+  assert [efficientnet.build(name, head=0).width for name in ("B7", "L2")] == [640, 1376]  # ALIGN's
+  assert "head_conv" not in fitting.abstract(efficientnet.build("test", head=0))
   assert efficientnet.build("b7").width == 2560
   assert efficientnet.build("lite4").width == 1280

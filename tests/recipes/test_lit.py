@@ -64,8 +64,6 @@ def test_projections_are_trained_and_towers_are_not(raw, workdir):
   before, after = hub.untrained(raw).params, load_params(workdir)[0]
   taken = weights.load(raw.init[0][0])["text"]
   jax.tree.map(np.testing.assert_array_equal, after["text"], taken)
-  for name in ("image", "text", "batch_stats"):
-    jax.tree.map(np.testing.assert_array_equal, before[name], after[name])
   for name in ("image_head", "text_head"):
     assert np.abs(np.asarray(before[name]["kernel"]) - np.asarray(after[name]["kernel"])).max() > 1e-5
 

@@ -240,3 +240,17 @@ def test_lars_equals_optax_where_nothing_is_stacked():
     updates, state = theirs.update(gradients(live, step), state, expected)
     expected = optax.apply_updates(expected, updates)
   close(ours, expected)
+
+
+def test_lamb_equals_optax_layer_by_layer():
+  live = params()
+  groups = [(".*bias", Group(name="lamb", eps=1e-6)), (".*", Group(name="lamb", wd=0.1, eps=1e-6))]
+  ours, _, _ = run(groups, live)
+  layers = tree.unstack(live)  # each layer of a stack has a norm of its own
+  theirs = optax.lamb(0.1, weight_decay=0.1, mask={name: not name.endswith("bias") for name in layers})
+  state, expected = theirs.init(layers), layers
+  for step in range(3):
+    updates, state = theirs.update(tree.unstack(gradients(live, step)), state, expected)
+    expected = optax.apply_updates(expected, updates)
+  for name, leaf in tree.unstack(ours).items():
+    np.testing.assert_allclose(leaf, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)

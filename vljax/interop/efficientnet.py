@@ -94,7 +94,8 @@ def rows(model: EfficientNet, timm: bool) -> Iterator[Row]:
     if fields["squeeze"]:
       for part, theirs in zip(("squeeze", "excite"), _SE[timm], strict=True):
         yield from linear(f"params/{name}/{part}", prefix + theirs, "conv")
-  yield from _unit("head", "conv_head" if timm else "_conv_head", "bn2" if timm else "_bn1", sub="_conv")
+  if model.head:
+    yield from _unit("head", "conv_head" if timm else "_conv_head", "bn2" if timm else "_bn1", sub="_conv")
   if model.num_classes is not None:
     yield from linear("params/classifier", "classifier" if timm else "_fc")
 

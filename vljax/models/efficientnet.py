@@ -75,7 +75,7 @@ class EfficientNet(nn.Module):
     widths: what channels are multiplied by (the paper's w), then rounded.
     depths: what a stage's blocks are multiplied by (d), then rounded up.
     lite: EfficientNet-Lite: relu6, neither squeeze-and-excitation nor scaling of stem, head, first and last stage.
-    head: channels of the head before scaling.
+    head: channels of the head before scaling; 0: none, the feature is the mean of the last stage (ALIGN).
     dropout: before the classifier.
     drop_path: of the last block; it grows linearly from 0 (stochastic depth).
     num_classes: of a linear classifier; None gives features.
@@ -103,6 +103,8 @@ class EfficientNet(nn.Module):
   @property
   def width(self) -> int:
     """Of the feature."""
+    if not self.head:
+      return channels(self.stages[-1][1] * self.widths)
     return self.head if self.lite else channels(self.head * self.widths)
 
   @property
@@ -134,8 +136,10 @@ class EfficientNet(nn.Module):
     for i, (name, fields) in enumerate(blocks):
       options = dict(lite=self.lite, drop_path=self.drop_path * i / len(blocks), dtype=self.dtype)
       x = InvertedBottleneck(**fields, **options, name=name)(x, train=train)
-    x = Conv(self.width, 1, dtype=self.dtype, name="head_conv")(x)
-    x = act(_norm("head_norm", self.dtype)(x, train=train)).mean((1, 2))
+    if self.head:
+      x = Conv(self.width, 1, dtype=self.dtype, name="head_conv")(x)
+      x = act(_norm("head_norm", self.dtype)(x, train=train))
+    x = x.mean((1, 2))
     if self.num_classes is None:
       return x
     x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -28,13 +28,16 @@ class Rule:
   lr * eta * |w| / |g'| * g' (lr * g' if either norm is 0) and is subtracted. Since the learning rate is inside the
   buffer, old gradients keep the rate of their own step. `b1` is the momentum; layers of a stack have their own norms.
 
+  `lamb` (arXiv 1904.00962) is AdamW whose update, the decay in it, is multiplied by |w| / |update| of its layer (by 1
+  if either norm is 0).
+
   Attributes:
     mu_dtype: what the first moment is kept in.
     nu_dtype: what AdamW's second moment is kept in; bfloat16 is rounded at random, see `narrow`.
     eta: the trust coefficient of `lars`; None leaves out the norms (SimCLR: of biases and batch norms, with wd = 0).
   """
 
-  name: Literal["adamw", "lion", "sgd", "lars"] = "adamw"
+  name: Literal["adamw", "lion", "sgd", "lars", "lamb"] = "adamw"
   b1: float = 0.9
   b2: float = 0.999
   eps: float = 1e-8
@@ -134,12 +137,8 @@ class Optimiser:
       return grad
     grad = grad + tree.broadcast_layers(self._values("wd")[index], leaf) * leaf
     if rule.eta is not None:
-      axes = tuple(range(np.ndim(index), leaf.ndim))
-      norm = lambda x: jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axes))
-      weight, slope = norm(leaf), norm(grad)
-      scale *= jnp.where((weight > 0) & (slope > 0), rule.eta * weight / jnp.where(slope > 0, slope, 1.0), 1.0)
-    scale = jnp.asarray(scale)
-    return (grad * scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))).astype(grad.dtype)
+      scale *= _trust(leaf, grad, index, rule.eta)
+    return (grad * _spread(scale, leaf)).astype(grad.dtype)
 
   def _rule(self, index: Any) -> Rule:
     return self.groups[int(np.atleast_1d(index)[0])][1].rule
@@ -149,6 +148,8 @@ class Optimiser:
       return -update.astype(leaf.dtype)
     wd = tree.broadcast_layers(self._values("wd")[index], leaf)
     decayed = update + wd * leaf if np.any(wd) else update
+    if self._rule(index).name == "lamb":
+      decayed = decayed * _spread(_trust(leaf, decayed, index), leaf)
     return (-rate * tree.broadcast_layers(lr, leaf) * decayed).astype(leaf.dtype)
 
   def _clip_groups(self, grads: Params) -> Params:
@@ -184,6 +185,20 @@ class Optimiser:
     return rows
 
 
+def _trust(leaf: Array, update: Array, index: Any, eta: float = 1.0) -> Array:
+  """eta * |leaf| / |update|, of the leaf or of each of its layers; 1 where either is 0."""
+  axes = tuple(range(np.ndim(index), leaf.ndim))
+  norm = lambda x: jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)), axes))
+  weight, slope = norm(leaf), norm(update)
+  return jnp.where((weight > 0) & (slope > 0), eta * weight / jnp.where(slope > 0, slope, 1.0), 1.0)
+
+
+def _spread(scale: Any, leaf: Array) -> Array:
+  """One number, or one per layer, shaped to multiply the leaf."""
+  scale = jnp.asarray(scale)
+  return scale.reshape(scale.shape + (1,) * (leaf.ndim - scale.ndim))
+
+
 def match(groups: Groups, name: str) -> int:
   """The index of the first group whose regex fully matches `name`."""
   for i, (regex, _) in enumerate(groups):
@@ -206,7 +221,7 @@ def check(groups: Groups, names: Sequence[str]) -> None:
 
 def transformation(rule: Rule) -> optax.GradientTransformation:
   """The optax transformation of a rule, without learning rate and decay."""
-  if rule.name == "adamw":
+  if rule.name in ("adamw", "lamb"):
     adam = optax.scale_by_adam(rule.b1, rule.b2, rule.eps, mu_dtype=rule.mu_dtype, nesterov=rule.nesterov)
     return narrow(adam) if rule.nu_dtype == "bfloat16" else adam
   if rule.name == "lion":
