@@ -135,7 +135,7 @@ def test_a_tower_is_its_config(name):
 def test_unknown_towers_name_the_nearest():
   with pytest.raises(ValueError, match="unknown tower of image 'vti'; did you mean 'vit'"):
     dual_encoder.build("test", image={"tower": "vti"})
-  with pytest.raises(ValueError, match="unknown tower of text 'vit'; legal: clip"):
+  with pytest.raises(ValueError, match="unknown tower of text 'vit'; legal: bert, clip"):
     dual_encoder.build_from(image={"variant": "test"}, text={"tower": "vit"})
 
 
