@@ -26,7 +26,7 @@ TABLE = {
 }
 WARMUP_EPOCHS = 2
 AUDIO = dict(mean=-4.268, std=9.138, frequency_mask=12)
-"""Mean and deviation of AudioSet's log-mel values, as the released preprocessing has them."""
+"""Mean and deviation of AudioSet's log-mel values: an unchecked recollection of the released preprocessing."""
 
 
 def get_config(arg=""):

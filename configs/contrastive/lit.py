@@ -5,8 +5,8 @@
 `image` is a workdir whose image tower is taken; `launch/convert.py` makes one of a published checkpoint. The tower is
 locked and runs as at evaluation; `--config.lock.image=2` sets its last block free with its head. Hardware: a locked
 tower needs no gradients and half the memory; one 8-GPU host for B/16 at the batch here. Expected: ImageNet zero-shot
-top-1 above what the same pairs give from scratch (the paper: 84.5 % with ViT-g/14 and 4 billion pairs). Status:
-untested at these sizes; `:smoke` runs.
+top-1 above what the same pairs give from scratch (the paper: 84.5 % with ViT-g/14 and 4 billion pairs). Rate
+and decay are unchecked recollections. Status: untested at these sizes; `:smoke` runs.
 """
 
 import ml_collections
