@@ -42,12 +42,11 @@ def test_words_and_others_go_through_one_stream(model, params):
   """What models do that put regions of a picture behind the words."""
   bound = model.bind({"params": params})
   words = bound.embed(TOKENS)
-  mask = np.pad(TOKENS != 0, [(0, 0), (0, 2)], constant_values=True)
   both = np.concatenate([words, np.ones((3, 2, 32), np.float32)], 1)
-  out = bound.encode(both, mask)
+  seen, hidden = (np.pad(TOKENS != 0, [(0, 0), (0, 2)], constant_values=visible) for visible in (True, False))
+  out = bound.encode(both, seen)
   assert out.shape == (3, 10, 32)
-  mask[:, 8:] = False
-  np.testing.assert_allclose(bound.encode(both, mask)[2, :8], bound.tokens(TOKENS)[2], atol=1e-5)
+  np.testing.assert_allclose(bound.encode(both, hidden)[2, :8], bound.tokens(TOKENS)[2], atol=1e-5)
   assert np.abs(np.asarray(out)[2, :8] - np.asarray(bound.tokens(TOKENS))[2]).max() > 1e-3
 
 
