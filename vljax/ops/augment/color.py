@@ -1,5 +1,6 @@
 """Which colours pixels have; images are in [0, 1]."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -7,12 +8,13 @@ import jax.numpy as jnp
 
 from vljax import config
 from vljax.ops.augment.chance import per_example, some
-from vljax.types import Array, Float, Rng
+from vljax.types import Array, Float, Int, Rng
 
 LUMA = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in brightness, as TensorFlow's rgb_to_grayscale has them."""
 
 BINS = 256
+Planes = tuple[Float[Array, "b h w"], Float[Array, "b h w"], Float[Array, "b h w"]]
 
 
 def color_jitter(
@@ -34,7 +36,7 @@ def color_jitter(
   *keys, order_key, chance = jax.random.split(rng, 6)
   low = 1 - 0.8 * strength
   ranges = {scale: (max(low, 0), 1 + 0.8 * strength), add: (-0.8 * strength, 0.8 * strength)}
-  draw = lambda key, bounds: jax.random.uniform(key, (b,), minval=bounds[0], maxval=bounds[1])
+  draw = lambda key, bounds: jax.random.uniform(key, (b, 1, 1), minval=bounds[0], maxval=bounds[1])
   operations = [
     (adjust, draw(keys[0], ranges[adjust])),
     (contrast, draw(keys[1], ranges[scale])),
@@ -42,51 +44,75 @@ def color_jitter(
     (shift_hue, draw(keys[3], (-0.2 * strength, 0.2 * strength))),
   ]
   order = jax.vmap(lambda key: jax.random.permutation(key, 4))(jax.random.split(order_key, b))
-  x = images
-  for turn in range(4):
-    results = [function(x, per_example(amount, x)) for function, amount in operations]
-    x = jnp.clip(jnp.select([per_example(order[:, turn] == i, x) for i in range(4)], results), 0, 1)
-  return some(chance, p, x, images)
+
+  def turn(x: Planes, kind: Int[Array, " b"]) -> tuple[Planes, None]:
+    chosen = [per_example(kind == i, x[0]) for i in range(4)]
+    results = [function(x, amount) for function, amount in operations]
+    red, green, blue = (jnp.clip(jnp.select(chosen, each), 0, 1) for each in zip(*results, strict=True))
+    return (red, green, blue), None
+
+  # A loop, since XLA would compute the first turns anew for each use in the later ones: ten times slower on CPUs.
+  x, _ = jax.lax.scan(turn, planes(images), order.T)
+  return some(chance, p, jnp.stack(x, -1), images)
 
 
-def scale(images: Float[Array, "b h w c"], factor: Array) -> Float[Array, "b h w c"]:
+def planes(images: Float[Array, "b h w 3"]) -> Planes:
+  """Red, green and blue apart: vectors run along rows of pixels, where three channels would fill none."""
+  return images[..., 0], images[..., 1], images[..., 2]
+
+
+def scale(x: Planes, factor: Array) -> Planes:
   """factor * x."""
-  return images * factor
+  return _each(lambda plane: plane * factor, x)
 
 
-def add(images: Float[Array, "b h w c"], amount: Array) -> Float[Array, "b h w c"]:
+def add(x: Planes, amount: Array) -> Planes:
   """x + amount."""
-  return images + amount
+  return _each(lambda plane: plane + amount, x)
 
 
-def contrast(images: Float[Array, "b h w c"], factor: Array) -> Float[Array, "b h w c"]:
+def contrast(x: Planes, factor: Array) -> Planes:
   """Distances from each channel's mean over the image, multiplied."""
-  mean = images.mean((1, 2), keepdims=True)
-  return mean + (images - mean) * factor
+
+  def away(plane: Array) -> Array:
+    mean = plane.mean((1, 2), keepdims=True)
+    return mean + (plane - mean) * factor
+
+  return _each(away, x)
 
 
-def saturate(images: Float[Array, "b h w 3"], factor: Array) -> Float[Array, "b h w 3"]:
+def saturate(x: Planes, factor: Array) -> Planes:
   """HSV's saturation multiplied and cut at 1; hue and value stay."""
-  value, chroma = _value_and_chroma(images)
+  value, chroma = _value_and_chroma(x)
   factor = jnp.minimum(factor, value / jnp.maximum(chroma, 1e-8))
-  return value - (value - images) * factor
+  return _each(lambda plane: value - (value - plane) * factor, x)
 
 
-def shift_hue(images: Float[Array, "b h w 3"], turn: Array) -> Float[Array, "b h w 3"]:
+def shift_hue(x: Planes, turn: Array) -> Planes:
   """HSV's hue moved by a share of the circle; saturation and value stay."""
-  value, chroma = _value_and_chroma(images)
-  red, green, blue = (images[..., i : i + 1] for i in range(3))
+  value, chroma = _value_and_chroma(x)
+  red, green, blue = x
   safe = jnp.maximum(chroma, 1e-8)
   sextant = jnp.select(
     [value == red, value == green], [(green - blue) / safe, 2 + (blue - red) / safe], 4 + (red - green) / safe
   )
-  k = (jnp.array([5.0, 3.0, 1.0]) + sextant + 6 * turn) % 6
-  return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+  sextant += 6 * turn
+
+  def channel(offset: float) -> Array:
+    k = offset + sextant
+    k -= 6 * jnp.floor(k / 6)
+    return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
+
+  return channel(5.0), channel(3.0), channel(1.0)
 
 
-def _value_and_chroma(images: Float[Array, "b h w 3"]) -> tuple[Array, Array]:
-  value = images.max(-1, keepdims=True)
-  return value, value - images.min(-1, keepdims=True)
+def _each(function: Callable[[Array], Array], x: Planes) -> Planes:
+  return function(x[0]), function(x[1]), function(x[2])
+
+
+def _value_and_chroma(x: Planes) -> tuple[Array, Array]:
+  value = jnp.maximum(jnp.maximum(x[0], x[1]), x[2])
+  return value, value - jnp.minimum(jnp.minimum(x[0], x[1]), x[2])
 
 
 def grayscale(rng: Rng, images: Float[Array, "b h w 3"], p: float = 0.2) -> Float[Array, "b h w 3"]:
