@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,22 @@ def test_a_source_without_captions_is_named(tmp_path):
   (tmp_path / "x.png").write_bytes(b"")
   with pytest.raises(ValueError, match="a vocabulary is learned from captions; folder:.* has none"):
     vocabulary.captions(sources.open(f"folder:{tmp_path}?caption=none"))
+
+
+def test_added_tokens_are_kept(tmp_path):
+  options = {"added": ["<image>", "<EOC>"]}
+  wanted = dataclasses.replace(LEARNED, options=options)
+  made = vocabulary.prepare(wanted, tmp_path)
+  assert made.added == ("<image>", "<EOC>")
+  assert (made.vocab_size, made.pieces, made.token_id("<EOC>")) == (302, 300, 301)
+  assert vocabulary.prepare(wanted, tmp_path) == made
+  with pytest.raises(
+    ValueError, match=r"options.added \('<image>', '<EOC>'\); config.tokenizer.options.added = \('x',\)"
+  ):
+    vocabulary.prepare(dataclasses.replace(LEARNED, options={"added": ("x",)}), tmp_path)
+
+
+def test_options_of_the_kind(data_dir):
+  path = str(data_dir / "tokenizers/bert_base_uncased_vocab.txt")
+  made = vocabulary.make(Vocabulary(kind="wordpiece", path=path, length=8, options={"added": ("<image>",)}))
+  assert made.token_id("<image>") == 30522

@@ -16,41 +16,18 @@ import numpy as np
 from PIL import Image
 
 from vljax import config
-from vljax.data import audio, captions, decode, images
+from vljax.data import audio, captions, decode, images, interleave, packing, pictures, video
 from vljax.data.tokenizers import Tokenizer
-
-Example = dict[str, Any]
-Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos", "box"]
-ResizeMode = Literal["shortest", "longest", "squash"]
-Color = tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Transform:
-  """A step of a pipeline: an example in, the fields it changes out."""
-
-  @property
-  def random(self) -> bool:
-    """Whether the step draws from `rng`; the steps before the first such one may be cached."""
-    return False
-
-  def __post_init__(self):
-    size = getattr(self, "size", 1)
-    if size < 1:
-      raise ValueError(f"size = {size}; legal: 1 or more pixels")
-
-  def __call__(self, example: Example, rng: np.random.Generator | None) -> Example:
-    raise TypeError(f"{type(self).__name__} is abstract")
-
-
-class ImageTransform(Transform):
-  """A step on the field `image` alone."""
-
-  def apply(self, image: Image.Image, rng: np.random.Generator | None) -> Image.Image:
-    raise TypeError(f"{type(self).__name__} is abstract")
-
-  def __call__(self, example, rng):
-    return example | {"image": self.apply(decode.open_rgb(_field(example, "image")), rng)}
+from vljax.data.transform import (
+  Color,
+  Example,
+  ImageTransform,
+  Interpolation,
+  ResizeMode,
+  Transform,
+  check_share,
+  value_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +38,7 @@ class Decode(Transform):
   exif: bool = False
 
   def __call__(self, example, rng):
-    return example | {"image": decode.open_rgb(_field(example, "image"), self.background, self.exif)}
+    return example | {"image": decode.open_rgb(value_of(example, "image"), self.background, self.exif)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +50,7 @@ class Preprocess(Transform):
   interpolation: Interpolation = "bicubic"
 
   def __call__(self, example, rng):
-    return example | {"image": images.preprocess(_field(example, "image"), self.size, self.mode, self.interpolation)}
+    return example | {"image": images.preprocess(value_of(example, "image"), self.size, self.mode, self.interpolation)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +124,7 @@ class FlipLr(ImageTransform):
     return True
 
   def __post_init__(self):
-    if not 0 <= self.p <= 1:
-      raise ValueError(f"p = {self.p}; legal: 0 to 1")
+    check_share("p", self.p)
 
   def apply(self, image, rng):
     return images.flip_lr(decode.load(image)) if rng.random() < self.p else image
@@ -167,7 +143,7 @@ class ChooseCaption(Transform):
     return self.rule == "random"
 
   def __call__(self, example, rng):
-    return example | {self.to: captions.choose(_field(example, self.field), self.rule, rng)}
+    return example | {self.to: captions.choose(value_of(example, self.field), self.rule, rng)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +157,7 @@ class ChooseRow(Transform):
     return True
 
   def __call__(self, example, rng):
-    rows = _field(example, self.field)
+    rows = value_of(example, self.field)
     return example | {self.field: rows[rng.integers(len(rows))]}
 
 
@@ -194,7 +170,7 @@ class Tokenize(Transform):
   tokenizer: Tokenizer | None = None
 
   def __call__(self, example, rng):
-    text = _field(example, self.field)
+    text = value_of(example, self.field)
     ids = self.tokenizer(text)
     return example | {self.to: ids[0] if isinstance(text, str) else ids}
 
@@ -207,7 +183,7 @@ class Sound(Transform):
   field: str = "audio"
 
   def __call__(self, example, rng):
-    x, rate = audio.read_wav(_field(example, self.field))
+    x, rate = audio.read_wav(value_of(example, self.field))
     return example | {self.field: audio.resample(x, rate, self.rate)}
 
 
@@ -225,7 +201,7 @@ class Fbank(Transform):
   field: str = "audio"
 
   def __call__(self, example, rng):
-    waveform = np.asarray(_field(example, self.field))
+    waveform = np.asarray(value_of(example, self.field))
     clips = waveform if waveform.ndim == 2 else waveform[None]
     made = [audio.fbank(x, self.rate, self.bins, shift=self.shift) for x in clips]
     cut = [audio.cut(x, 0, self.frames, math.log(audio.EPSILON)).T[..., None] for x in made]
@@ -254,7 +230,7 @@ class Window(Transform):
       raise ValueError(f"length = {self.length}, count = {self.count}; legal: 1 or more")
 
   def __call__(self, example, rng):
-    x = np.asarray(_field(example, self.field))
+    x = np.asarray(value_of(example, self.field))
     places = audio.starts(len(x), self.length, self.count, rng if self.random else None)
     cut = [audio.cut(x, start, self.length) for start in places]
     return example | {self.field: cut[0] if self.count == 1 else np.stack(cut)}
@@ -279,7 +255,7 @@ class Frames(Transform):
     return self.rule == "random"
 
   def __call__(self, example, rng):
-    strip = decode.load(decode.open_rgb(_field(example, "image")))
+    strip = decode.load(decode.open_rgb(value_of(example, "image")))
     side, there = strip.height, strip.width // strip.height
     if self.count < 1 or there < self.count:
       raise ValueError(f"{self.count} frames of a strip of {there}; legal: 1 to {there}")
@@ -303,7 +279,7 @@ class OneChannel(Transform):
   to: str = "depth"
 
   def __call__(self, example, rng):
-    found = _field(example, self.field)
+    found = value_of(example, self.field)
     picture = decode.load(decode.open_any(found))
     deep = picture.mode.startswith("I")
     x = np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255)
@@ -320,7 +296,7 @@ class Keep(Transform):
   fields: tuple[str, ...]
 
   def __call__(self, example, rng):
-    return {name: _field(example, name) for name in self.fields}
+    return {name: value_of(example, name) for name in self.fields}
 
 
 def keep(*fields: str) -> Keep:
@@ -347,6 +323,11 @@ TRANSFORMS = {
   "window": Window,
   "frames": Frames,
   "one_channel": OneChannel,
+  "clip": video.Clip,
+  "pair": interleave.Pair,
+  "interleave": interleave.Interleave,
+  "pictures": pictures.Pictures,
+  "pack": packing.Pack,
   "keep": keep,
 }
 
@@ -387,7 +368,7 @@ def build(steps: Sequence[Sequence[Any]], tokenizer: Tokenizer | None = None, wh
 
   Raises:
     ValueError: an unknown name (with the nearest one), arguments that do not fit its signature (which is shown), a
-      value of a wrong type or out of range, or `tokenize` without a tokenizer.
+      value of a wrong type or out of range, or a step that needs a tokenizer without one.
   """
   return Pipeline(tuple(_step(step, tokenizer, f"{where}[{i}]") for i, step in enumerate(steps)))
 
@@ -399,10 +380,11 @@ def _step(step: Sequence[Any], tokenizer: Tokenizer | None, where: str) -> tuple
   make = config.choose("transform", name, TRANSFORMS)
   signature = inspect.signature(make)
   named = dict(args.pop()) if args and isinstance(args[-1], Mapping) else {}
-  if make is Tokenize:
+  injected = {"tokenizer": tokenizer} if "tokenizer" in signature.parameters else {}
+  if injected:
     signature = signature.replace(parameters=[p for n, p in signature.parameters.items() if n != "tokenizer"])
     if tokenizer is None:
-      raise ValueError(f"{where}: 'tokenize' needs a tokenizer, and none was given")
+      raise ValueError(f"{where}: {name!r} needs a tokenizer, and none was given")
   shown = f"{name}{signature.replace(return_annotation=signature.empty)}"
   try:
     bound = signature.bind(*args, **named)
@@ -411,7 +393,6 @@ def _step(step: Sequence[Any], tokenizer: Tokenizer | None, where: str) -> tuple
   try:
     if make is keep:
       return name, keep(*bound.args)
-    injected = {"tokenizer": tokenizer} if make is Tokenize else {}
     return name, config.parse(bound.arguments | injected, make, f"{where}.{name}")
   except ValueError as error:
     raise ValueError(f"{error}; its signature: {shown}") from error
@@ -422,9 +403,3 @@ def _run(name: str, step: Transform, example: Example, rng: np.random.Generator 
     return step(example, rng)
   except (ValueError, OSError, KeyError) as error:
     raise ValueError(f"transform {name!r}: {error.args[0] if error.args else error}") from error
-
-
-def _field(example: Mapping[str, Any], name: str) -> Any:
-  if name not in example:
-    raise ValueError(config.unknown(f"field {name!r} of an example", name, example))
-  return example[name]

@@ -1,7 +1,8 @@
 """The tokenizer of a run: kept in its workdir, else built, else learned from the captions of a source."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from absl import logging
 from etils import epath
@@ -21,6 +22,7 @@ class Vocabulary:
     path: the vocabulary's file or folder; None looks where the kind says.
     learn: a source whose captions a sentencepiece vocabulary is learned from.
     size: pieces of the learned vocabulary, or as many as its captions can fill.
+    options: further ones of the kind, such as `eos`, or `added` for tokens that the vocabulary lacks.
   """
 
   kind: Literal["clip_bpe", "sentencepiece", "wordpiece", "hf_json"] = "clip_bpe"
@@ -28,6 +30,11 @@ class Vocabulary:
   path: str | None = None
   learn: str | None = None
   size: int = 4000
+  options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in self.options.items()}
+    object.__setattr__(self, "options", plain)
 
 
 def prepare(vocabulary: Vocabulary, workdir: epath.PathLike) -> tokenizers.Tokenizer:
@@ -41,12 +48,12 @@ def prepare(vocabulary: Vocabulary, workdir: epath.PathLike) -> tokenizers.Token
   folder = epath.Path(workdir) / FOLDER
   if (folder / tokenizers.SPEC).exists():
     tokenizer = tokenizers.load(folder)
-    for name in ("kind", "length"):
-      if getattr(tokenizer, name) != getattr(vocabulary, name):
-        raise ValueError(
-          f"{folder} holds a tokenizer of {name} {getattr(tokenizer, name)!r}; "
-          f"config.tokenizer.{name} = {getattr(vocabulary, name)!r}"
-        )
+    wanted = {"kind": vocabulary.kind, "length": vocabulary.length}
+    wanted |= {f"options.{name}": value for name, value in vocabulary.options.items()}
+    for name, value in wanted.items():
+      kept = getattr(tokenizer, name.removeprefix("options."), None)
+      if kept != value:
+        raise ValueError(f"{folder} holds a tokenizer of {name} {kept!r}; config.tokenizer.{name} = {value!r}")
     return tokenizer
   tokenizer = make(vocabulary)
   tokenizer.save(folder)
@@ -54,7 +61,7 @@ def prepare(vocabulary: Vocabulary, workdir: epath.PathLike) -> tokenizers.Token
 
 
 def captions(source: sources.Source) -> list[str]:
-  """All captions of a source, without opening a picture; rows that lack one are passed over.
+  """All captions of a source, or the texts of its pages; no picture is opened, rows that lack one are passed over.
 
   Raises:
     ValueError: no row has one.
@@ -62,7 +69,8 @@ def captions(source: sources.Source) -> list[str]:
   found = []
   for i in range(len(source)):
     try:
-      found += source.row(i).get("captions", ())
+      row = source.row(i)
+      found += row.get("captions", [item for item in row.get("items", ()) if isinstance(item, str)])
     except ValueError as error:
       logging.warning("no captions of row %d for the vocabulary: %s", i, error)
   if not found:
@@ -78,12 +86,13 @@ def make(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
   """
   if vocabulary.learn is None:
     path = {"path": vocabulary.path} if vocabulary.path is not None else {}
-    return tokenizers.build(vocabulary.kind, length=vocabulary.length, **path)
+    return tokenizers.build(vocabulary.kind, length=vocabulary.length, **path, **vocabulary.options)
   if vocabulary.kind != "sentencepiece":
     raise ValueError(f"config.tokenizer.learn needs kind = 'sentencepiece'; found {vocabulary.kind!r}")
   texts = captions(sources.open(vocabulary.learn))
   try:
-    return tokenizers.train_sentencepiece(texts, vocabulary.size, length=vocabulary.length)
+    learned = tokenizers.train_sentencepiece(texts, vocabulary.size, length=vocabulary.length)
   except tokenizers.TooFewTexts as error:
     logging.warning("the captions fill a vocabulary of %d pieces, not of %d", error.most, vocabulary.size)
-    return tokenizers.train_sentencepiece(texts, error.most, length=vocabulary.length)
+    learned = tokenizers.train_sentencepiece(texts, error.most, length=vocabulary.length)
+  return dataclasses.replace(learned, **vocabulary.options)

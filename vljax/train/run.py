@@ -25,6 +25,7 @@ class Stream:
     shuffle: a new order in each epoch, or the order of the source.
     cache: keep decoded examples in memory; for small sets.
     max_broken: the share of broken examples that stops the run.
+    documents: examples that are packed into one row (vljax.data.packed); 0: as many as fit, by a plan.
   """
 
   source: str
@@ -35,6 +36,7 @@ class Stream:
   shuffle: bool = True
   cache: bool = False
   max_broken: float = 0.01
+  documents: int = 1
 
   @property
   def share(self) -> Share:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vljax import parallel, tree
 from vljax.data import batching, loader, sources, transforms
+from vljax.data.packed import packed
 from vljax.data.tokenizers import Tokenizer
 from vljax.parallel import arrays
 from vljax.parallel import mesh as meshes
@@ -49,12 +50,15 @@ class Trainer:
     _check_streams(recipe, config)
     self.sources = {name: sources.open(stream.source) for name, stream in config.streams.items()}
     self.streams = {
-      name: loader.Stream(
-        self.sources[name],
-        transforms.build(stream.transforms, tokenizer, f"config.streams.{name}.transforms"),
-        seed=config.seed,
-        shuffle=stream.shuffle,
-        cache=stream.cache,
+      name: packed(
+        loader.Stream(
+          self.sources[name],
+          transforms.build(stream.transforms, tokenizer, f"config.streams.{name}.transforms"),
+          seed=config.seed,
+          shuffle=stream.shuffle,
+          cache=stream.cache,
+        ),
+        stream.documents,
       )
       for name, stream in config.streams.items()
     }

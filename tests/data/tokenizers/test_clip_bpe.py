@@ -38,7 +38,7 @@ def test_published_ids(clip, text):
 
 
 def test_constants(clip):
-  assert (clip.vocab_size, clip.sot_id, clip.eos_id, clip.pad_id, clip.pool) == (49408, 49406, 49407, 0, "argmax")
+  assert (clip.vocab_size, clip.bos_id, clip.eos_id, clip.pad_id, clip.pool) == (49408, 49406, 49407, 0, "argmax")
   assert clip.sha256 == "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
 
 

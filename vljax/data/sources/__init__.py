@@ -11,6 +11,7 @@ from vljax.data.sources.easy_vqa import EasyVqa
 from vljax.data.sources.espeak import Espeak
 from vljax.data.sources.features import Features
 from vljax.data.sources.folder import Folder
+from vljax.data.sources.interleaved import Interleaved
 from vljax.data.sources.json_lines import JsonLines
 from vljax.data.sources.openmoji import OpenMoji
 from vljax.data.sources.pairs import Pairs
@@ -27,6 +28,7 @@ KINDS: dict[str, Callable[..., Source]] = {
   "features": Features,
   "folder": Folder,
   "hf": Parquet,
+  "interleaved": Interleaved,
   "jsonl": JsonLines,
   "openmoji": OpenMoji,
   "pairs": Pairs,

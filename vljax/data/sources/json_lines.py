@@ -52,10 +52,19 @@ class JsonLines(Source):
       raise ValueError(f"{where}: field {self.image_field!r} holds {value!r}; legal: a path or base64")
     if is_path(value):
       return files.existing(epath.Path(self.folder) / value, f"{where}: image").read_bytes()
-    try:
-      return base64.b64decode(re.sub(r"^data:[^,]*,", "", value), validate=True)
-    except binascii.Error as error:
-      raise ValueError(f"{where}: field {self.image_field!r} is neither a path nor base64: {value[:40]!r}") from error
+    return from_base64(value, f"{where}: field {self.image_field!r}")
+
+
+def from_base64(text: str, where: str) -> bytes:
+  """The bytes of base64, plain or in a `data:` URL.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return base64.b64decode(re.sub(r"^data:[^,]*,", "", text), validate=True)
+  except binascii.Error as error:
+    raise ValueError(f"{where} is neither a path nor base64: {text[:40]!r}") from error
 
 
 def is_path(value: Any) -> bool:

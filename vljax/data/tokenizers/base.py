@@ -4,6 +4,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -25,39 +26,78 @@ class Tokenizer(abc.ABC):
   A text that is too long loses its tail and keeps the end-of-text id; with `strict` it raises. Instances are
   immutable, compare by value, and pickle as their vocabulary's bytes, so that they travel to worker processes and
   survive a fork: no thread pool is ever started.
+
+  Attributes:
+    added: names of tokens that the vocabulary lacks, such as `<image>`; they get the ids after its last. No text
+      spells them: they are put between texts by id.
   """
 
   vocabulary: bytes = dataclasses.field(repr=False)
   length: int
   strict: bool = False
+  added: tuple[str, ...] = ()
 
   kind: ClassVar[str]
   file: ClassVar[str]
   pad_id: ClassVar[int] = 0
+  younger: ClassVar[tuple[str, ...]] = ("added",)
   pool: ClassVar[str] = "eos"
   """How a tower must pool: "argmax" (the position of the largest id), "eos" (of the first `eos_id`), "last"."""
 
   def __post_init__(self):
     if self.length < 2:
       raise ValueError(f"tokenizer {self.kind}: length = {self.length}; legal: 2 or more (a token and the end)")
+    object.__setattr__(self, "added", tuple(self.added))  # JSON made a list of it
+    there = [name for i, name in enumerate(self.added) if name in self.added[:i] or self._find(name) is not None]
+    if there:
+      raise ValueError(f"tokenizer {self.kind}: added = {self.added}, but {there[0]!r} is there already")
+
+  @property
+  def vocab_size(self) -> int:
+    """The number of rows that an embedding table needs."""
+    return self.pieces + len(self.added)
 
   @property
   @abc.abstractmethod
-  def vocab_size(self) -> int:
-    """The number of rows that an embedding table needs."""
+  def pieces(self) -> int:
+    """The number of ids of the vocabulary itself."""
 
   @property
   @abc.abstractmethod
   def eos_id(self) -> int:
     """The id that ends every text."""
 
+  @property
+  @abc.abstractmethod
+  def bos_id(self) -> int:
+    """The id that begins a document: the vocabulary's own, else the one that ends it, as GPT-2 has it."""
+
   @abc.abstractmethod
   def encode(self, text: str) -> list[int]:
     """The ids of one text with its special ids, neither cut nor padded; the last one is `eos_id`."""
 
   @abc.abstractmethod
+  def plain(self, text: str) -> list[int]:
+    """The ids of one text alone, without special ids before or after it."""
+
+  @abc.abstractmethod
+  def _find(self, name: str) -> int | None:
+    """The id of a piece of the vocabulary, None if it has no such piece."""
+
+  @abc.abstractmethod
   def _join(self, ids: list[int]) -> str:
-    """The text of ids that hold no end-of-text id."""
+    """The text of ids of the vocabulary that hold no end-of-text id."""
+
+  def token_id(self, name: str) -> int:
+    """The id of a token by its name: an added one, or a piece of the vocabulary.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    found = self.pieces + self.added.index(name) if name in self.added else self._find(name)
+    if found is None:
+      raise ValueError(f"tokenizer {self.kind} has no token {name!r}; added to its vocabulary: {self.added}")
+    return found
 
   def __call__(self, texts: str | Iterable[str]) -> Int[np.ndarray, "n t"]:
     """Ids of each text, int32 [n length]; a single string is a list of one.
@@ -73,7 +113,7 @@ class Tokenizer(abc.ABC):
     return rows
 
   def decode(self, ids: Sequence[int] | Int[np.ndarray, "..."]) -> str | list[str]:
-    """The text of ids [t], or the texts of ids [n t]; each is read up to its end-of-text id."""
+    """The text of ids [t], or the texts of ids [n t]; each is read up to its end-of-text id, added ids by name."""
     array = np.asarray(ids, dtype=np.int64)
     if array.ndim > 1:
       return [self.decode(row) for row in array]
@@ -83,7 +123,9 @@ class Tokenizer(abc.ABC):
         f"id {bad[0]} is not in the vocabulary of tokenizer {self.kind}; legal: 0 to {self.vocab_size - 1}"
       )
     row = array.tolist()
-    return self._join(row[: row.index(self.eos_id)] if self.eos_id in row else row)
+    row = row[: row.index(self.eos_id)] if self.eos_id in row else row
+    runs = itertools.groupby(row, lambda i: max(-1, i - self.pieces))
+    return "".join(self._join(list(ids)) if which < 0 else self.added[which] * len(list(ids)) for which, ids in runs)
 
   @functools.cached_property
   def sha256(self) -> str:
@@ -92,9 +134,12 @@ class Tokenizer(abc.ABC):
 
   @property
   def options(self) -> dict[str, Any]:
-    """Every field but the vocabulary and the length: with `sha256` and `length`, all that decides the ids."""
-    names = (f.name for f in dataclasses.fields(self) if f.init)
-    return {name: getattr(self, name) for name in names if name not in ("vocabulary", "length")}
+    """Every field but the vocabulary and the length: with `sha256` and `length`, all that decides the ids.
+
+    What is younger than the first checkpoints is left out where it is empty, so that these stay equal.
+    """
+    names = [f.name for f in dataclasses.fields(self) if f.init and f.name not in ("vocabulary", "length")]
+    return {name: getattr(self, name) for name in names if name not in self.younger or getattr(self, name)}
 
   def spec(self) -> dict[str, Any]:
     """What a checkpoint remembers of this tokenizer, fit for JSON."""

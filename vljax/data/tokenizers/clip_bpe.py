@@ -46,13 +46,20 @@ class ClipBpe(base.Tokenizer):
   pool: ClassVar[str] = "argmax"
 
   @classmethod
-  def make(cls, path: str | None = None, length: int = 77, clean: str = "lower", strict: bool = False) -> Self:
+  def make(
+    cls,
+    path: str | None = None,
+    length: int = 77,
+    clean: str = "lower",
+    strict: bool = False,
+    added: tuple[str, ...] = (),
+  ) -> Self:
     """From a vocabulary file or folder, else $VLJAX_CLIP_BPE, else an installed package that carries the file.
 
     Raises:
       FileNotFoundError: found nowhere.
     """
-    return cls(vocabulary=find(path).read_bytes(), length=length, clean=clean, strict=strict)
+    return cls(vocabulary=find(path).read_bytes(), length=length, clean=clean, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
@@ -60,11 +67,11 @@ class ClipBpe(base.Tokenizer):
     _ = self._core
 
   @property
-  def vocab_size(self) -> int:
+  def pieces(self) -> int:
     return len(self._core.ids)
 
   @property
-  def sot_id(self) -> int:
+  def bos_id(self) -> int:
     return self._core.ids[SPECIALS[0]]
 
   @property
@@ -72,11 +79,17 @@ class ClipBpe(base.Tokenizer):
     return self._core.ids[SPECIALS[1]]
 
   def encode(self, text: str) -> list[int]:
+    return [self.bos_id, *self.plain(text), self.eos_id]
+
+  def plain(self, text: str) -> list[int]:
     words = PATTERN.findall(CLEAN[self.clean](text))
-    return [self.sot_id, *(i for word in words for i in self._core.word(word)), self.eos_id]
+    return [i for word in words for i in self._core.word(word)]
+
+  def _find(self, name: str) -> int | None:
+    return self._core.ids.get(name)
 
   def _join(self, ids: list[int]) -> str:
-    names = (self._core.names[i] for i in ids if i != self.sot_id)
+    names = (self._core.names[i] for i in ids if i != self.bos_id)
     data = bytes(self._core.bytes[c] for c in "".join(names))
     return data.decode("utf-8", errors="replace").replace("</w>", " ").strip()
 

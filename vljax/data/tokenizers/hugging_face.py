@@ -13,6 +13,9 @@ from vljax.data.tokenizers import base
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]", "<|eot_id|>", "<end_of_text>")
 """Tokens taken for the end of a text, first found first, where a `tokenizer.json` names none."""
 
+BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", "[CLS]", "<|startoftext|>")
+"""The same for the begin; without any of them the end of a text begins the next one."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordPiece(base.Tokenizer):
@@ -25,32 +28,44 @@ class WordPiece(base.Tokenizer):
   file: ClassVar[str] = "vocab.txt"
 
   @classmethod
-  def make(cls, path: str, length: int = 64, lower: bool = True, strict: bool = False) -> Self:
+  def make(
+    cls, path: str, length: int = 64, lower: bool = True, strict: bool = False, added: tuple[str, ...] = ()
+  ) -> Self:
     """From a vocabulary file, or a folder that holds vocab.txt; `lower` also strips accents, as BERT uncased does."""
     data = base.find_file(path, (cls.file,), cls.kind).read_bytes()
-    return cls(vocabulary=data, length=length, lower=lower, strict=strict)
+    return cls(vocabulary=data, length=length, lower=lower, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
     missing = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if self._core.token_to_id(t) is None]
     if missing:
-      raise ValueError(f"the WordPiece vocabulary of {self.vocab_size} pieces lacks {', '.join(missing)}")
+      raise ValueError(f"the WordPiece vocabulary of {self.pieces} pieces lacks {', '.join(missing)}")
     if self._core.token_to_id("[PAD]") != self.pad_id:
       raise ValueError(f"[PAD] is piece {self._core.token_to_id('[PAD]')} of the vocabulary; legal: the first")
 
   @property
-  def vocab_size(self) -> int:
+  def pieces(self) -> int:
     return self._core.get_vocab_size()
 
   @property
   def eos_id(self) -> int:
     return self._core.token_to_id("[SEP]")
 
+  @property
+  def bos_id(self) -> int:
+    return self._core.token_to_id("[CLS]")
+
   def encode(self, text: str) -> list[int]:
-    return [self._core.token_to_id("[CLS]"), *self._core.encode(text, add_special_tokens=False).ids, self.eos_id]
+    return [self.bos_id, *self.plain(text), self.eos_id]
+
+  def plain(self, text: str) -> list[int]:
+    return self._core.encode(text, add_special_tokens=False).ids
+
+  def _find(self, name: str) -> int | None:
+    return self._core.token_to_id(name)
 
   def _join(self, ids: list[int]) -> str:
-    special = {self.pad_id, self._core.token_to_id("[CLS]")}
+    special = {self.pad_id, self.bos_id}
     return self._core.decode([i for i in ids if i not in special], skip_special_tokens=False)
 
   @functools.cached_property
@@ -66,26 +81,40 @@ class WordPiece(base.Tokenizer):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HfJson(base.Tokenizer):
-  """Whatever a Hugging Face `tokenizer.json` says, cut and padded by our rules; ends with `eos`."""
+  """Whatever a Hugging Face `tokenizer.json` says, cut and padded by our rules; ends with `eos`.
+
+  Attributes:
+    eos, bos: names of the tokens that end a text and begin a document; None: see ENDS and BEGINS.
+  """
 
   length: int = 64
   eos: str | None = None
+  bos: str | None = None
 
   kind: ClassVar[str] = "hf_json"
   file: ClassVar[str] = "tokenizer.json"
+  younger: ClassVar[tuple[str, ...]] = ("added", "bos")
 
   @classmethod
-  def make(cls, path: str, length: int = 64, eos: str | None = None, strict: bool = False) -> Self:
-    """From a file, or a folder that holds tokenizer.json; `eos` names the token that ends a text."""
+  def make(
+    cls,
+    path: str,
+    length: int = 64,
+    eos: str | None = None,
+    bos: str | None = None,
+    strict: bool = False,
+    added: tuple[str, ...] = (),
+  ) -> Self:
+    """From a file, or a folder that holds tokenizer.json."""
     data = base.find_file(path, (cls.file,), cls.kind).read_bytes()
-    return cls(vocabulary=data, length=length, eos=eos, strict=strict)
+    return cls(vocabulary=data, length=length, eos=eos, bos=bos, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
-    _ = self.eos_id
+    _ = self.eos_id, self.bos_id
 
   @property
-  def vocab_size(self) -> int:
+  def pieces(self) -> int:
     return max(self._core.get_vocab().values()) + 1
 
   @functools.cached_property
@@ -96,9 +125,23 @@ class HfJson(base.Tokenizer):
       raise ValueError(f"the tokenizer.json has no end-of-text token {' or '.join(names)}; name it with eos=")
     return found[0]
 
+  @functools.cached_property
+  def bos_id(self) -> int:
+    names = (self.bos,) if self.bos else BEGINS
+    found = [i for name in names if (i := self._core.token_to_id(name)) is not None]
+    if self.bos and not found:
+      raise ValueError(f"the tokenizer.json has no token {self.bos!r}, which bos= names")
+    return found[0] if found else self.eos_id
+
   def encode(self, text: str) -> list[int]:
     ids = self._core.encode(text).ids
     return ids if ids and ids[-1] == self.eos_id else [*ids, self.eos_id]
+
+  def plain(self, text: str) -> list[int]:
+    return self._core.encode(text, add_special_tokens=False).ids
+
+  def _find(self, name: str) -> int | None:
+    return self._core.token_to_id(name)
 
   def _join(self, ids: list[int]) -> str:
     return self._core.decode(ids)

@@ -30,10 +30,13 @@ class SentencePiece(base.Tokenizer):
   file: ClassVar[str] = FILE
 
   @classmethod
-  def make(cls, path: str, length: int = 64, bos: bool = False, strict: bool = False) -> Self:
+  def make(
+    cls, path: str, length: int = 64, bos: bool = False, strict: bool = False, added: tuple[str, ...] = ()
+  ) -> Self:
     """From a `.model` file, or a folder that holds spm.model, spiece.model, sentencepiece.model or tokenizer.model."""
     names = (FILE, "spiece.model", "sentencepiece.model", "tokenizer.model")
-    return cls(vocabulary=base.find_file(path, names, cls.kind).read_bytes(), length=length, bos=bos, strict=strict)
+    data = base.find_file(path, names, cls.kind).read_bytes()
+    return cls(vocabulary=data, length=length, bos=bos, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
@@ -43,15 +46,27 @@ class SentencePiece(base.Tokenizer):
       raise ValueError("bos = True, but this SentencePiece model has no begin-of-text piece; legal: bos = False")
 
   @property
-  def vocab_size(self) -> int:
+  def pieces(self) -> int:
     return self._model.get_piece_size()
 
   @property
   def eos_id(self) -> int:
     return self._model.eos_id()
 
+  @property
+  def bos_id(self) -> int:
+    own = self._model.bos_id()
+    return self.eos_id if own < 0 else own
+
   def encode(self, text: str) -> list[int]:
     return self._model.encode(text, add_bos=self.bos, add_eos=True)
+
+  def plain(self, text: str) -> list[int]:
+    return self._model.encode(text)
+
+  def _find(self, name: str) -> int | None:
+    found = self._model.piece_to_id(name)
+    return None if found == self._model.unk_id() else found
 
   def _join(self, ids: list[int]) -> str:
     return self._model.decode([i for i in ids if not self._model.is_control(i)])
