@@ -1,7 +1,7 @@
 """The sigmoid contrastive loss."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,65 +41,62 @@ def sigmoid_contrastive(
   """
   scale, bias = jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32)
   form, ring = choose(implementation, len(image))
+  dtype = jnp.promote_types(image.dtype, text.dtype)
+  image, text = image.astype(jnp.float32), text.astype(jnp.float32)
   arguments = image, text, scale, bias
-  sums: Any = _plain(*arguments) if form == "plain" else _tiled(*arguments, ring)
-  loss, accuracy = sums
+  others: Any = _plain(*arguments) if form == "plain" else _tiled(*arguments, dtype, ring)
+  own = scale * (image * text).sum(1) + bias  # apart: one large term of each gradient beside many small ones
+  loss = others.loss + jax.nn.softplus(-own).sum()
+  accuracy = 0.5 * ((own >= others.row_top).mean() + (own >= others.column_top).mean())
   return loss, {"accuracy": jax.lax.stop_gradient(accuracy), "scale": scale, "bias": bias}
 
 
-def _plain(image, text, scale, bias) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  logits = scale * (image.astype(jnp.float32) @ text.astype(jnp.float32).T) + bias
-  paired = jnp.eye(len(logits), dtype=bool)
-  own = jnp.where(paired, logits, 0).sum(1)
-  best = (own >= logits.max(1)).mean() + (own >= logits.max(0)).mean()
-  return jax.nn.softplus(jnp.where(paired, -logits, logits)).sum(), 0.5 * best
+class Others(NamedTuple):
+  """Of the scores with the others' counterparts: the sum of their losses, and the top of each image and each text."""
+
+  loss: Float[Array, ""]
+  row_top: Float[Array, " n"]
+  column_top: Float[Array, " n"]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _tiled(image, text, scale, bias, ring: Ring) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  return _forward(image, text, scale, bias, ring)[0]
+def _plain(image, text, scale, bias) -> Others:
+  logits = jnp.where(jnp.eye(len(image), dtype=bool), LOW, scale * (image @ text.T) + bias)
+  return Others(jax.nn.softplus(logits).sum(), logits.max(1), logits.max(0))
 
 
-def _forward(image, text, scale, bias, ring):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _tiled(image, text, scale, bias, dtype: Any, ring: Ring) -> Others:
+  """`dtype` is what the features had: what tiles are computed from, and what travels around the ring."""
+  return _forward(image, text, scale, bias, dtype, ring)[0]
+
+
+def _forward(image, text, scale, bias, dtype, ring):
   def body(products, rows, columns, of_rows, of_columns):
-    real = (rows.index[:, None] >= 0) & (columns.index >= 0)
-    paired = rows.index[:, None] == columns.index
-    logits = jnp.where(real, scale * products + bias, LOW)
-    losses = jnp.where(real, jax.nn.softplus(jnp.where(paired, -logits, logits)), 0)
-    own = jnp.where(paired, logits, 0)
-    loss, top, mine = of_rows
-    column_top, column_mine = of_columns
-    of_rows = loss + losses.sum(1), jnp.maximum(top, logits.max(1)), mine + own.sum(1)
-    return of_rows, (jnp.maximum(column_top, logits.max(0)), column_mine + own.sum(0))
+    logits = jnp.where(tiles.others(rows, columns), scale * products + bias, LOW)
+    loss, top = of_rows
+    return (loss + jax.nn.softplus(logits).sum(1), jnp.maximum(top, logits.max(1))), jnp.maximum(
+      of_columns, logits.max(0)
+    )
 
-  n = len(image)
-  index = jnp.arange(n, dtype=jnp.int32)
-  low, zeros = jnp.full(n, LOW), jnp.zeros(n)
-  start = (zeros, low, zeros), (low, zeros)
-  rows, columns = tiles.walk(body, tiles.Side(image, index), tiles.Side(text, index), start, ring)
-  (losses, top, own), (column_top, column_own) = rows, columns
-  accuracy = 0.5 * ((own >= top).mean() + (column_own >= column_top).mean())
-  return (losses.sum(), accuracy), (image, text, scale, bias)
+  low = jnp.full(len(image), LOW)
+  sides = tiles.sides(image.astype(dtype), text.astype(dtype))
+  (losses, top), column_top = tiles.walk(body, *sides, ((jnp.zeros(len(image)), low), low), ring)
+  return Others(losses.sum(), top, column_top), (image, text, scale, bias)
 
 
-def _backward(ring, saved, cotangent):
+def _backward(dtype, ring, saved, cotangent):
   image, text, scale, bias = saved
 
   def body(products, rows, columns, of_rows, of_columns):
-    logits, paired = scale * products + bias, rows.index[:, None] == columns.index
-    slope = jax.nn.sigmoid(logits) - paired
-    slope = jnp.where((rows.index[:, None] >= 0) & (columns.index >= 0), slope, 0)
+    slope = jnp.where(tiles.others(rows, columns), jax.nn.sigmoid(scale * products + bias), 0)
     of_rows, total = of_rows
     return (of_rows + slope @ columns.x, total + slope.sum(1)), of_columns + slope.T @ rows.x
 
-  n = len(image)
-  index = jnp.arange(n, dtype=jnp.int32)
   zeros = jnp.zeros(image.shape, jnp.float32)
-  sides = tiles.Side(image, index), tiles.Side(text, index)
-  (of_rows, total), of_columns = tiles.walk(body, *sides, ((zeros, jnp.zeros(n)), zeros), ring)
-  g = cotangent[0]
-  of_scale, of_bias = g * jnp.sum(of_rows * image), g * total.sum()
-  return (g * scale * of_rows).astype(image.dtype), (g * scale * of_columns).astype(text.dtype), of_scale, of_bias
+  sides = tiles.sides(image.astype(dtype), text.astype(dtype))
+  (of_rows, total), of_columns = tiles.walk(body, *sides, ((zeros, jnp.zeros(len(image))), zeros), ring)
+  g = cotangent.loss
+  return g * scale * of_rows, g * scale * of_columns, g * jnp.sum(of_rows * image), g * total.sum()
 
 
 _tiled.defvjp(_forward, _backward)

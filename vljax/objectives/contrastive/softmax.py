@@ -1,7 +1,7 @@
 """The softmax contrastive loss."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,10 @@ def softmax_contrastive(
   section 4). One product of the features serves both directions. Computed in float32; under any sharding of the
   pairs it is the same number, since the arrays are global.
 
+  A pair's own score l_ii is kept apart from those of the others: -log softmax_j(l_ij)_i is
+  log(1 + exp(r_i - l_ii)) with r_i = log sum_{j != i} exp(l_ij). So neither the loss of learned pairs, where the
+  softmax is nearly 1, nor the gradients of new ones, which are one large term and many small ones, lose digits.
+
   Args:
     implementation: of `choice.IMPLEMENTATIONS`; None picks by the number of pairs and the mesh.
 
@@ -43,79 +47,72 @@ def softmax_contrastive(
   """
   scale = jnp.asarray(scale, jnp.float32)
   form, ring = choose(implementation, len(image))
-  arguments = image, text, scale, label_smoothing
-  sums: Any = _plain(*arguments) if form == "plain" else _tiled(*arguments, ring)
-  loss, accuracy = sums
+  dtype = jnp.promote_types(image.dtype, text.dtype)
+  image, text = image.astype(jnp.float32), text.astype(jnp.float32)
+  others: Any = _plain(image, text, scale) if form == "plain" else _tiled(image, text, scale, dtype, ring)
+  own = scale * (image * text).sum(1)
+  loss = 0.5 * (jax.nn.softplus(others.rows - own) + jax.nn.softplus(others.columns - own)).sum()
+  if label_smoothing:
+    loss += label_smoothing * (own.sum() - scale / len(image) * (image.sum(0) @ text.sum(0)))
+  accuracy = 0.5 * ((own >= others.row_top).mean() + (own >= others.column_top).mean())
   return loss, {"accuracy": jax.lax.stop_gradient(accuracy), "scale": scale}
 
 
-def _plain(
-  image: Float[Array, "n d"], text: Float[Array, "n d"], scale: Float[Array, ""], smoothing: float
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  logits = scale * (image.astype(jnp.float32) @ text.astype(jnp.float32).T)
-  own = jnp.where(jnp.eye(len(logits), dtype=bool), logits, 0).sum(1)  # jnp.diagonal would gather sharded logits
-  rows, columns = jax.nn.logsumexp(logits, axis=1), jax.nn.logsumexp(logits, axis=0)
-  target = (1 - smoothing) * own
-  if smoothing:
-    target += smoothing / 2 * (logits.mean(1) + logits.mean(0))
-  best = (own >= logits.max(1)).mean() + (own >= logits.max(0)).mean()
-  return jnp.sum(0.5 * (rows + columns) - target), 0.5 * best
+class Others(NamedTuple):
+  """Of the scores of every image (row) and every text (column) with the others' counterparts: log-sum-exp and top."""
+
+  rows: Float[Array, " n"]
+  columns: Float[Array, " n"]
+  row_top: Float[Array, " n"]
+  column_top: Float[Array, " n"]
+
+
+def _plain(image: Float[Array, "n d"], text: Float[Array, "n d"], scale: Float[Array, ""]) -> Others:
+  logits = jnp.where(jnp.eye(len(image), dtype=bool), LOW, scale * (image @ text.T))
+  return Others(jax.nn.logsumexp(logits, 1), jax.nn.logsumexp(logits, 0), logits.max(1), logits.max(0))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _tiled(
-  image: Float[Array, "n d"], text: Float[Array, "n d"], scale: Float[Array, ""], smoothing: float, ring: Ring
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-  return _forward(image, text, scale, smoothing, ring)[0]
+  image: Float[Array, "n d"], text: Float[Array, "n d"], scale: Float[Array, ""], dtype: Any, ring: Ring
+) -> Others:
+  """`dtype` is what the features had: what tiles are computed from, and what travels around the ring."""
+  return _forward(image, text, scale, dtype, ring)[0]
 
 
-def _forward(image, text, scale, smoothing, ring):
+def _forward(image, text, scale, dtype, ring):
   def body(products, rows, columns, of_rows, of_columns):
-    logits = jnp.where((rows.index[:, None] >= 0) & (columns.index >= 0), scale * products, LOW)
-    own = jnp.where(rows.index[:, None] == columns.index, logits, 0)
-    return _add(of_rows, logits, own, 1), _add(of_columns, logits, own, 0)
+    logits = jnp.where(tiles.others(rows, columns), scale * products, LOW)
+    return _add(of_rows, logits, 1), _add(of_columns, logits, 0)
 
-  n = len(image)
-  index = jnp.arange(n, dtype=jnp.int32)
-  start = jnp.full(n, LOW), jnp.zeros(n), jnp.zeros(n)
-  rows, columns = tiles.walk(body, tiles.Side(image, index), tiles.Side(text, index), (start, start), ring)
-  (top, rest, own), (column_top, column_rest, _) = rows, columns
-  loss = jnp.sum(0.5 * (top + jnp.log(rest) + column_top + jnp.log(column_rest)) - (1 - smoothing) * own)
-  if smoothing:
-    sums = image.astype(jnp.float32).sum(0), text.astype(jnp.float32).sum(0)
-    loss -= smoothing / n * scale * (sums[0] @ sums[1])
-  accuracy = 0.5 * ((own >= top).mean() + (own >= column_top).mean())
-  # Not the log-sum-exps: exp(logit - top) / rest keeps the digits that exp(logit - lse) loses where it is nearly 1.
-  return (loss, accuracy), (image, text, scale, (top, 1 / rest), (column_top, 1 / column_rest))
+  start = jnp.full(len(image), LOW), jnp.zeros(len(image))
+  sides = tiles.sides(image.astype(dtype), text.astype(dtype))
+  (top, rest), (column_top, column_rest) = tiles.walk(body, *sides, (start, start), ring)
+  others = Others(top + jnp.log(rest), column_top + jnp.log(column_rest), top, column_top)
+  return others, (image, text, scale, (top, rest), (column_top, column_rest))
 
 
-def _add(kept, logits: Float[Array, "r c"], own: Float[Array, "r c"], axis: int):
-  """Maximum, sum of exponentials below it, and own score of rows (axis 1) or columns (0), one tile later."""
-  top, rest, mine = kept
+def _add(kept: tuple[Array, Array], logits: Float[Array, "r c"], axis: int) -> tuple[Array, Array]:
+  """Maximum, and sum of exponentials below it, of rows (axis 1) or columns (0), one tile later."""
+  top, rest = kept
   new = jnp.maximum(top, logits.max(axis))
-  rest = rest * jnp.exp(top - new) + jnp.exp(logits - jnp.expand_dims(new, axis)).sum(axis)
-  return new, rest, mine + own.sum(axis)
+  return new, rest * jnp.exp(top - new) + jnp.exp(logits - jnp.expand_dims(new, axis)).sum(axis)
 
 
-def _backward(smoothing, ring, saved, cotangent):
-  image, text, scale, of_images, of_texts = saved
-  n = len(image)
+def _backward(dtype, ring, saved, cotangent):
+  image, text, scale, (top, rest), (column_top, column_rest) = saved
 
   def body(products, rows, columns, of_rows, of_columns):
-    logits = scale * products
+    logits = jnp.where(tiles.others(rows, columns), scale * products, LOW)
     (top, share), (column_top, column_share) = rows.given, columns.given
-    slope = 0.5 * jnp.exp(logits - top[:, None]) * share[:, None]
-    slope += 0.5 * jnp.exp(logits - column_top) * column_share
-    slope -= (1 - smoothing) * (rows.index[:, None] == columns.index) + smoothing / n
+    slope = jnp.exp(logits - top[:, None]) * share[:, None] + jnp.exp(logits - column_top) * column_share
     return of_rows + slope @ columns.x, of_columns + slope.T @ rows.x
 
-  index = jnp.arange(n, dtype=jnp.int32)
-  start = jnp.zeros(image.shape, jnp.float32)
-  sides = tiles.Side(image, index, of_images), tiles.Side(text, index, of_texts)
-  of_rows, of_columns = tiles.walk(body, *sides, (start, start), ring)
-  of_scale = jnp.sum(of_rows * image)
-  g = cotangent[0]
-  return (g * scale * of_rows).astype(image.dtype), (g * scale * of_columns).astype(text.dtype), g * of_scale
+  given = (top, cotangent.rows / rest), (column_top, cotangent.columns / column_rest)
+  zeros = jnp.zeros(image.shape, jnp.float32)
+  sides = tiles.sides(image.astype(dtype), text.astype(dtype), *given)
+  of_rows, of_columns = tiles.walk(body, *sides, (zeros, zeros), ring)
+  return scale * of_rows, scale * of_columns, jnp.sum(of_rows * image)
 
 
 _tiled.defvjp(_forward, _backward)

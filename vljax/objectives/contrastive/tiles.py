@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vljax.objectives.contrastive.choice import TILE, Ring
 
@@ -22,6 +22,19 @@ class Side(NamedTuple):
   x: Float[Array, "n d"]
   index: Int[Array, " n"]
   given: Any = ()
+
+
+def sides(x: Float[Array, "n d"], y: Float[Array, "n d"], *given: Any) -> tuple[Side, Side]:
+  """The rows x and the columns y, all of them, with the constants of each, if there are some."""
+  index = jnp.arange(len(x), dtype=jnp.int32)
+  of_rows, of_columns = given or ((), ())
+  return Side(x, index, of_rows), Side(y, index, of_columns)
+
+
+def others(rows: Side, columns: Side) -> Bool[Array, "r c"]:
+  """Which couples of a tile are there and no pair."""
+  index = rows.index[:, None]
+  return (index >= 0) & (columns.index >= 0) & (index != columns.index)
 
 
 Body = Callable[[Float[Array, "r c"], Side, Side, Any, Any], tuple[Any, Any]]
