@@ -163,3 +163,18 @@ def test_foreign_folder(tmp_path):
   (tmp_path / "shapes/1.0.0").mkdir(parents=True)
   with pytest.raises(ValueError, match="exists but was not written by prepare: it has no vljax.json"):
     prepare.prepare("synthetic:pairs?n=5", tmp_path / "shapes")
+
+
+def test_pages(table, tmp_path):
+  pictures = [{"image": f"{number}.png", "alt": f"picture {number}"} for number in range(3)]
+  rows = [{"doc": "a", "items": ["x", *pictures[:2], "y"]}, {"doc": "b", "items": [pictures[2], "z"]}]
+  pages = tmp_path / "pages.jsonl"
+  pages.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  uri = f"interleaved:{pages}?images=."
+  result = prepare.prepare(uri, tmp_path / "data/my_pages")
+  original, again = sources.open(uri), sources.open(result.uris[0])
+  assert result.count == 2
+  assert [again[i] for i in range(2)] == [original[i] for i in range(2)]
+  assert [again.row(i) for i in range(2)] == [original.row(i) for i in range(2)]
+  stored = sources.open(result.uris[1])
+  assert json.loads(stored.row(0)["items"]) == ["x", 0, 1, "y"]

@@ -110,8 +110,9 @@ def _plan(
     raise ValueError(f"shards = {count}; legal: 1 to {rows}, the number of examples")
   types = record.types_of(_readable_rows(source))
   _check_broken(rows if not types else 0, rows, max_broken, uri)
-  first = next((example for example in _readable(source) if "image" in example), None)
-  types |= {"image": record.IMAGE} if first else {}
+  pictures = {"image": record.IMAGE, "media": record.MEDIA}
+  first = next((example for example in _readable(source) if pictures.keys() & example.keys()), {})
+  types |= {name: kind for name, kind in pictures.items() if name in first}
   return {"source": uri, "name": name, "part": part, "rows": rows, "shards": count, "types": types}
 
 
@@ -173,25 +174,30 @@ def shard_name(plan: dict[str, Any], number: int) -> str:
 
 
 def encoded(example: dict[str, Any]) -> dict[str, Any]:
-  """The example with its picture as the bytes of a file; an array becomes PNG.
+  """The example with its picture, or all of its media, as the bytes of files; an array becomes PNG.
 
   Raises:
     ValueError: the bytes are no picture that Pillow knows.
   """
+  made = {"image": encoded_image(example["image"], example["key"])} if "image" in example else {}
+  if "media" in example:
+    made["media"] = [encoded_image(medium, example["key"]) for medium in example["media"]]
+  return example | made
+
+
+def encoded_image(image: bytes | np.ndarray, key: str) -> bytes:
+  """The bytes of one picture's file."""
   from PIL import Image
 
-  image = example.get("image")
-  if image is None:
-    return example
   if isinstance(image, np.ndarray):
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
-    return example | {"image": buffer.getvalue()}
+    return buffer.getvalue()
   try:
     Image.open(io.BytesIO(image)).close()
   except OSError as error:
-    raise ValueError(f"{example['key']!r}: its {len(image)} bytes are no picture") from error
-  return example
+    raise ValueError(f"{key!r}: its {len(image)} bytes are no picture") from error
+  return image
 
 
 def _write_metadata(source: sources.Source, plan: dict[str, Any], written: list[int], folder: epath.Path) -> None:
@@ -224,6 +230,7 @@ def _features(types: dict[str, str], classes: tuple[str, ...] | None) -> Any:
 
   made = {
     record.IMAGE: lambda: features.Image(shape=(None, None, 3)),
+    record.MEDIA: lambda: features.Sequence(features.Image(shape=(None, None, 3))),
     record.TEXT: features.Text,
     record.TEXTS: lambda: features.Sequence(features.Text()),
     record.INT: lambda: features.Scalar(np.int64),

@@ -31,6 +31,8 @@ def lines(trainer: Trainer, state: State, workdir: Any, resumed: str) -> Iterato
       f"stream      {name}: {source.name}, {len(stream):,} examples, batch {config.batch:,} in {config.micro} parts, "
       f"weight {config.weight:g}"
     )
+    if source.notes:
+      yield f"data        {source.notes}"
     if source.credit:
       yield f"credit      {source.credit}"
   save = trainer.config.checkpoint

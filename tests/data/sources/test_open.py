@@ -6,7 +6,10 @@ import pytest
 
 from vljax.data import sources
 
-LEGAL = "array_record, easy_vqa, espeak, features, folder, hf, interleaved, jsonl, openmoji, pairs, synthetic, tfds, webdataset"
+LEGAL = (
+  "array_record, easy_vqa, espeak, features, folder, hf, interleaved, jsonl, openmoji, pairs, synthetic, tfds, "
+  "webdataset"
+)
 
 
 def message(uri: str, error: type[Exception] = ValueError) -> str:

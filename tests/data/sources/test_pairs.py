@@ -131,3 +131,12 @@ def test_emoji(data_dir):
   assert not set(train.values("base")) & set(val.values("base"))
   assert "flags" in val.classes
   assert val[5]["image"].startswith(b"\x89PNG")
+
+
+def test_the_missing_are_noted(pairs):
+  assert sources.open(f"pairs:{pairs}").notes is None
+  with (pairs / "captions.jsonl").open("a") as file:
+    file.write(json.dumps({"image": "gone.jpg", "captions": ["gone"]}) + "\n")
+  note = "1 of 11 images of the table are missing"
+  assert sources.open(f"pairs:{pairs}").notes == note
+  assert sources.open(f"pairs:{pairs}?split=val&holdout=2").notes == note

@@ -39,7 +39,9 @@ class ArrayRecord(Source):
     return len(self.records)
 
   def fields(self, index: int) -> dict[str, Any]:
-    return self.record(index)[0]
+    fields = self.record(index)[0]
+    fields.pop(record.MEDIA, None)
+    return fields
 
   def image(self, index: int) -> bytes | None:
     return self.record(index)[1]

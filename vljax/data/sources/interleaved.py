@@ -93,7 +93,8 @@ class Interleaved(Source):
     if not places:
       raise ValueError(f"{self.name}: no page keeps a picture: {self.counts}")
     self.places = np.array(places)
-    logging.info("%s: %s", self.name, self.counts)
+    self.notes = str(self.counts)
+    logging.info("%s: %s", self.name, self.notes)
 
   def _usable(self, table: int, row: int, check: pages.Check) -> bool:
     """Counts the pictures of a page; whether it keeps any."""

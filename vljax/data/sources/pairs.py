@@ -61,6 +61,7 @@ class Pairs(Source):
         f"{self.name}: none of the {len(absent)} images of the table is in {pictures!r}; {absent[0]!r} is not"
       )
     if absent:
+      self.notes = f"{len(absent)} of {len(absent) + len(rows)} images of the table are missing"
       message = "%s: %d of %d images of the table are not in %s and are left out; the first is %r"
       logging.warning(message, self.name, len(absent), len(absent) + len(rows), pictures, absent[0])
     self.rows, self.numbers = np.array(rows), np.array(numbers)

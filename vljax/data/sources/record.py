@@ -6,7 +6,7 @@ from typing import Any
 
 from vljax.data.sources import example
 
-IMAGE, TEXT, TEXTS, INT, JSON = "image", "text", "texts", "int", "json"
+IMAGE, MEDIA, TEXT, TEXTS, INT, JSON = "image", "media", "text", "texts", "int", "json"
 """Types of fields. JSON holds what fits none of the others, also fields that some examples lack."""
 
 
@@ -42,6 +42,8 @@ def encode(row: Mapping[str, Any], types: Mapping[str, str]) -> bytes:
     value: Any = row.get(name)
     if kind == IMAGE:
       features[name] = [value]
+    elif kind == MEDIA:
+      features[name] = list(value)
     elif kind == TEXT:
       features[name] = [value.encode()]
     elif kind == TEXTS:
@@ -64,6 +66,8 @@ def decode(data: bytes, types: Mapping[str, str] | None) -> dict[str, Any]:
     kind = (types or {}).get(name) or guess(name, values)
     if kind == IMAGE:
       row[name] = values[0]
+    elif kind == MEDIA:
+      row[name] = values
     elif kind == TEXT:
       row[name] = values[0].decode()
     elif kind == TEXTS:

@@ -19,6 +19,8 @@ class Source:
 
   name: str = ""
   credit: str | None = None
+  notes: str | None = None
+  """What the source holds and what was left out, for the first lines of a run."""
   classes: tuple[str, ...] | None = None
   class_field: str | None = None
   group_field: str = "key"
@@ -91,7 +93,8 @@ class Part(Source):
 
   def __init__(self, source: Source, indices: np.ndarray, name: str):
     self.source, self.indices, self.name = source, indices, name
-    self.credit, self.classes, self.group_field = source.credit, source.classes, source.group_field
+    self.credit, self.notes = source.credit, source.notes
+    self.classes, self.group_field = source.classes, source.group_field
 
   def __len__(self) -> int:
     return len(self.indices)
