@@ -20,10 +20,10 @@ def params(seed=0):
 def run(groups, live, steps=3, rate=0.1, clip=None):
   """Parameters after steps of the optimiser, with gradients that depend on the step alone."""
   optimiser = Optimiser(tuple(groups), lambda step: jnp.float32(rate), live, clip)
-  slots, reports = optimiser.init(live), []
+  slots, reports, update = optimiser.init(live), [], jax.jit(optimiser.update)
   for step in range(steps):
     grads = gradients(live, step)
-    updates, slots, report = optimiser.update(grads, slots, live, jnp.int32(step))
+    updates, slots, report = update(grads, slots, live, jnp.int32(step))
     live, reports = optax.apply_updates(live, updates), [*reports, report]
   return live, slots, reports
 
@@ -112,6 +112,83 @@ def test_clipping_of_all_is_that_of_numpy():
   assert float(reports[0]["grad_norm"]) == pytest.approx(norm, rel=1e-6), "the norm is that before clipping"
 
 
+def convolutions():
+  """A small network's leaves of all kinds, some stacked."""
+  rng = np.random.default_rng(3)
+  make = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  attention = {"query": {"kernel": make(3, 4, 2, 3), "bias": make(3, 2, 3)}, "out": {"kernel": make(3, 2, 3, 4)}}
+  return {
+    "image": {"stem": {"kernel": make(3, 3, 2, 4), "gain": make(4), "bias": 1e-6 * make(4)}, "blocks": {
+      "conv": {"kernel": make(2, 3, 3, 2, 4), "gain": make(2, 4)}, "skip_gain": jnp.zeros(2)}},
+    "text": {"blocks": {"attention": attention}, "token": {"embedding": make(5, 4)}},
+    "classifier": {"kernel": make(4, 3), "bias": make(3)},
+  }  # fmt: skip
+
+
+UNITS = {
+  r".*(stem|conv)/kernel": (0, 1, 2), r".*query/kernel": (0,), r".*out/kernel": (0, 1), r".*embedding": (1,),
+  r"classifier/kernel": (0,), r".*(bias|gain)": None,
+}  # fmt: skip
+"""Unstacked name to the axes of a unit; None: all of them."""
+
+
+def adaptively_clipped(name, grad, leaf, limit, eps=1e-3, element=False):
+  """arXiv 2102.06171, equation 3, in numpy, for one layer."""
+  axes = next(axes for regex, axes in UNITS.items() if re.fullmatch(regex, name))
+  axes = (() if element else tuple(range(leaf.ndim))) if axes is None else axes
+  norm = lambda x: np.sqrt(np.sum(np.square(np.asarray(x, np.float64)), axis=axes, keepdims=True))
+  most = limit * np.maximum(norm(leaf), eps)
+  return np.where(norm(grad) > most, grad * most / norm(grad), grad)
+
+
+@pytest.mark.parametrize("vectors", ["whole", "element"])
+@pytest.mark.parametrize("limit", [0.01, 0.9])
+def test_adaptive_clipping_is_that_of_numpy_layer_by_layer(limit, vectors):
+  live, sgd = convolutions(), dict(name="sgd", b1=0.0)
+  groups = [("classifier/.*", Group(**sgd)), (".*", Group(agc=limit, agc_vectors=vectors, **sgd))]
+  moved, _, _ = run(groups, live, steps=1, rate=1.0)
+  grads, moved = tree.unstack(gradients(live, 0)), tree.unstack(moved)
+  clipped = 0
+  for name, before in tree.unstack(live).items():
+    wanted = grads[name]
+    if not name.startswith("classifier/"):
+      wanted = adaptively_clipped(name, wanted, before, limit, element=vectors == "element")
+    clipped += bool(np.any(wanted != grads[name]))
+    np.testing.assert_allclose(before - moved[name], wanted, rtol=1e-4, atol=2e-6, err_msg=name)
+  assert clipped >= 5
+
+
+def test_adaptive_and_global_clipping_live_side_by_side():
+  """Flamingo's vision encoder: the image tower by its units, the text tower by its norm (arXiv 2204.14198, B.1.3)."""
+  live, sgd = convolutions(), dict(name="sgd", b1=0.0)
+  groups = [("image/.*", Group(agc=0.01, **sgd)), ("text/.*", Group(clip=0.5, **sgd)), (".*", Group(**sgd))]
+  moved, _, _ = run(groups, live, steps=1, rate=1.0)
+  grads, moved = tree.unstack(gradients(live, 0)), tree.unstack(moved)
+  norm = np.sqrt(sum(np.sum(np.square(g)) for name, g in grads.items() if name.startswith("text/")))
+  assert norm > 0.5
+  for name, before in tree.unstack(live).items():
+    wanted = {
+      "image": lambda n, b: adaptively_clipped(n, grads[n], b, 0.01),
+      "text": lambda n, b: grads[n] * 0.5 / norm,
+      "classifier": lambda n, b: grads[n],
+    }[name.split("/")[0]](name, before)
+    np.testing.assert_allclose(before - moved[name], wanted, rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+def test_layers_have_their_own_adaptive_limits():
+  live, sgd = convolutions()["image"]["blocks"], dict(name="sgd", b1=0.0)
+  live = {"blocks": {"conv": {"kernel": live["conv"]["kernel"]}}}
+  moved, _, _ = run([("blocks/0/.*", Group(agc=0.02, **sgd)), (".*", Group(**sgd))], live, steps=1, rate=1.0)
+  grads = gradients(live, 0)["blocks"]["conv"]["kernel"]
+  update = np.asarray(live["blocks"]["conv"]["kernel"] - moved["blocks"]["conv"]["kernel"])
+  wanted = adaptively_clipped("conv/kernel", grads[0], live["blocks"]["conv"]["kernel"][0], 0.02)
+  np.testing.assert_allclose(update[0], wanted, rtol=1e-4, atol=2e-6)
+  np.testing.assert_allclose(update[1], grads[1], rtol=1e-5, atol=1e-6)
+  mixed = (("blocks/0/.*", Group(agc=0.02)), (".*", Group(agc=0.02, agc_vectors="element")))
+  with pytest.raises(ValueError, match=r"the layers of 'blocks/conv/kernel' fall under different agc_vectors"):
+    run(mixed, live, steps=1)
+
+
 def test_bfloat16_momentum():
   live = params()
   moved, slots, _ = run([(".*", Group(mu_dtype="bfloat16"))], live)
@@ -190,9 +267,10 @@ def test_a_regex_that_is_the_first_match_of_nothing():
 
 def test_table_of_what_gets_what():
   live = params()
-  optimiser = Optimiser(((".*bias", Group()), (".*", Group(wd=0.2, clip=1.0))), lambda step: 0.1, live)
-  assert optimiser.table(live) == [
-    (".*bias", "adamw lr x1 wd 0", "4 leaves, 16"),
+  groups = (("head/bias", Group(agc=0.01)), (".*bias", Group()), (".*", Group(wd=0.2, clip=1.0)))
+  assert Optimiser(groups, lambda step: 0.1, live).table(live) == [
+    ("head/bias", "adamw lr x1 wd 0 agc 0.01", "1 leaves, 4"),
+    (".*bias", "adamw lr x1 wd 0", "3 leaves, 12"),
     (".*", "adamw lr x1 wd 0.2 clip 1", "4 leaves, 60"),
   ]
 

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import BFloat16, Float
 
 from vljax import tree
+from vljax.train import agc as adaptive
 from vljax.types import Array, Metrics, Params, Rng
 
 
@@ -55,11 +56,17 @@ class Group(Rule):
     lr: multiplies the schedule.
     wd: decoupled weight decay (arXiv 1711.05101), multiplied by the learning rate; of `lars` added to the gradient.
     clip: the greatest global norm of this group's gradient; None does not clip.
+    agc: the greatest norm of a unit's gradient over the unit's own (train.agc), after `clip`; None does not clip.
+    agc_eps: the least norm that a unit is taken to have.
+    agc_vectors: whether a vector is one unit, `whole`, or each `element` is.
   """
 
   lr: float = 1.0
   wd: float = 0.0
   clip: float | None = None
+  agc: float | None = None
+  agc_eps: float = 1e-3
+  agc_vectors: adaptive.Vectors = "whole"
 
   @property
   def rule(self) -> Rule:
@@ -119,7 +126,7 @@ class Optimiser:
     norm = optax.tree.norm(grads)
     if self.clip is not None:
       grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, self.clip / jnp.maximum(norm, 1e-12)), grads)
-    grads = self._clip_groups(grads)
+    grads = self._clip_units(self._clip_groups(grads), live)
     rate = self.rate(step)
     grads = jax.tree.map(lambda g, p, i, lr: self._adapt(g, p, i, rate * lr), grads, live, self.index, self.lr)
     updates, slots = self.transform.update(grads, slots, live)
@@ -165,6 +172,21 @@ class Optimiser:
     shaped = lambda f, g: f.reshape(f.shape + (1,) * (g.ndim - f.ndim))
     return jax.tree.map(lambda g, i: g * shaped(factor[i], g), grads, self.index)
 
+  def _clip_units(self, grads: Params, live: Params) -> Params:
+    limits = np.array([np.inf if group.agc is None else group.agc for _, group in self.groups], np.float32)
+    eps = self._values("agc_eps")
+
+    def clip(keys: tuple, grad: Array, leaf: Array, index: Any) -> Array:
+      if np.all(np.isinf(limits[index])):
+        return grad
+      vectors = {self.groups[i][1].agc_vectors for i in np.atleast_1d(index)}
+      if len(vectors) > 1:
+        raise ValueError(f"the layers of {tree.path(keys)!r} fall under different agc_vectors: {sorted(vectors)}")
+      axes = adaptive.unit_axes(tree.path(keys), leaf.ndim - np.ndim(index), vectors.pop())
+      return adaptive.clip(grad, leaf, axes, limits[index], eps[index])
+
+    return jax.tree.map_with_path(clip, grads, live, self.index)
+
   def _values(self, field: str) -> np.ndarray:
     return np.array([getattr(group, field) for _, group in self.groups], np.float32)
 
@@ -178,10 +200,9 @@ class Optimiser:
         got[int(i)][1] += int(np.prod(leaf.shape)) // len(each)
     rows = []
     for i, (regex, group) in enumerate(self.groups):
-      clip = f" clip {group.clip:g}" if group.clip is not None else ""
-      rows.append(
-        (regex, f"{group.name} lr x{group.lr:g} wd {group.wd:g}{clip}", f"{got[i][0]} leaves, {got[i][1]:,}")
-      )
+      clips = [f" {name} {limit:g}" for name in ("clip", "agc") if (limit := getattr(group, name)) is not None]
+      rule = f"{group.name} lr x{group.lr:g} wd {group.wd:g}{''.join(clips)}"
+      rows.append((regex, rule, f"{got[i][0]} leaves, {got[i][1]:,}"))
     return rows
 
 
