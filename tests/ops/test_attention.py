@@ -156,18 +156,24 @@ def test_leading_axes(run):
   np.testing.assert_allclose(run(query, key, value, **masks)[0], want, atol=run.tolerance)
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-def test_decoding_with_a_cache_equals_the_whole(run, ragged):
-  query, key, value = inputs(t=S, g=2)
+@pytest.mark.parametrize("padded", [False, True])
+def test_decoding_with_a_cache_equals_the_whole(run, padded):
+  query, key, value = (jnp.asarray(x) for x in inputs(t=S, g=2))
   whole = run(query, key, value, causal=True)
-  cache = Cache.empty(B, 12, 2, D)
-  cache = Cache(cache.key, cache.value, jnp.zeros(B, jnp.int32)) if ragged else cache
+  cache = Cache.empty(3, B, 12, 2, D)
   parts = []
   for first, last in ((0, 4), (4, 6), (6, 8)):
-    cache = cache.append(jnp.asarray(key[:, first:last]), jnp.asarray(value[:, first:last]))
-    offset = cache.length - (last - first)
-    parts.append(run(query[:, first:last], cache.key, cache.value, causal=True, offset=offset))
+    pads = ((0, 0), (1, 1) if padded else (0, 0), (0, 0), (0, 0))
+    new = [jnp.pad(x[:, first:last], pads, constant_values=7.0) for x in (query, key, value)]
+    real = jnp.pad(jnp.ones((B, last - first), bool), pads[:2])
+    cache = cache.put(1, *new[1:], cache.places(real))
+    parts.append(run(new[0], *cache.layer(1), causal=True, offset=cache.offset(real)))
+    parts[-1] = parts[-1][:, 1:-1] if padded else parts[-1]
+    cache = cache.grown(real)
   np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=run.tolerance)
+  assert cache.length.tolist() == [S] * B
+  assert not np.asarray(cache.key[0]).any()
+  assert (cache.take(jnp.array([1, 1, 0])).key[:, 0] == cache.key[:, 1]).all()
 
 
 def test_half_precision_keeps_a_float32_softmax(run):
@@ -220,8 +226,8 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 
 def test_a_cache_too_small_says_so():
-  with pytest.raises(ValueError, match="5 positions do not fit into a cache of 4"):
-    Cache.empty(1, 4, 2, 8).append(jnp.zeros((1, 5, 2, 8)), jnp.zeros((1, 5, 2, 8)))
+  with pytest.raises(ValueError, match="5 tokens do not fit into a cache with room for 4"):
+    Cache.empty(1, 1, 4, 2, 8).places(jnp.ones((1, 5), bool))
 
 
 ids = lambda n: st.lists(st.integers(0, 3), min_size=n, max_size=n)

@@ -43,27 +43,33 @@ class Attention(nn.Module):
     Raises:
       ValueError: the heads do not divide the width and head_dim is None, or masks beside bias_kv.
     """
+    context = x if context is None else context
+    query, key, value = self._projected(x, context)
+    if self.bias_kv:
+      if masks:
+        raise ValueError(f"attention with bias_kv takes no masks; found {', '.join(sorted(masks))}")
+      key, value = self._appended("key_token", key), self._appended("value_token", value)
+    return self._out(attention(query, key, value, implementation=self.implementation, **masks), x.shape[-1])
+
+  def _projected(
+    self, x: Float[Array, "b t d"], context: Float[Array, "b s e"]
+  ) -> tuple[Float[Array, "b t k c"], Float[Array, "b s g c"], Float[Array, "b s g c"]]:
     width = x.shape[-1]
     if self.head_dim is None and width % self.heads:
       raise ValueError(
         f"heads = {self.heads} does not divide width = {width}; set head_dim, or another number of heads"
       )
     dim = self.head_dim or width // self.heads
-    context = x if context is None else context
 
-    def project(name: str, heads: int, source: Float[Array, "b n d"]) -> Float[Array, "b n k d"]:
+    def project(name: str, heads: int, source: Float[Array, "b n e"]) -> Float[Array, "b n k c"]:
       init, axes = nn.initializers.normal(source.shape[-1] ** -0.5), (Axis.EMBED, Axis.HEADS, Axis.HEAD_DIM)
       y = Linear((heads, dim), axes, init, self.use_bias, self.dtype, name=name)(source)
       return parallel.constrain(y, Axis.BATCH, Axis.POSITION, Axis.HEADS, Axis.HEAD_DIM)
 
-    query = project("query", self.heads, x)
-    key = project("key", self.kv_heads or self.heads, context)
-    value = project("value", self.kv_heads or self.heads, context)
-    if self.bias_kv:
-      if masks:
-        raise ValueError(f"attention with bias_kv takes no masks; found {', '.join(sorted(masks))}")
-      key, value = self._appended("key_token", key), self._appended("value_token", value)
-    x = attention(query, key, value, implementation=self.implementation, **masks)
+    kv_heads = self.kv_heads or self.heads
+    return project("query", self.heads, x), project("key", kv_heads, context), project("value", kv_heads, context)
+
+  def _out(self, x: Float[Array, "b t k d"], width: int) -> Float[Array, "b t d"]:
     init = nn.initializers.normal(width**-0.5 * self.residual_scale)
     return Linear((width,), (Axis.HEADS, Axis.HEAD_DIM, Axis.EMBED), init, self.use_bias, self.dtype, name="out")(x)
 

@@ -1,5 +1,6 @@
 """The transformer block, and a stack of equal ones run by a scan."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -94,17 +95,15 @@ def skip(rng: Rng, x: Float[Array, "b t d"], rate: float | Float[Array, ""]) -> 
   return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
-class Stack(nn.Module):
-  """`length` equal blocks in a row, their parameters stacked on a leading layer axis, run by `lax.scan`.
+class Layers(nn.Module):
+  """`length` equal blocks whose parameters are stacked on a leading layer axis; how they run is the subclass's.
 
   Attributes:
-    block: one block, a module of (x, *, train, **masks).
+    block: one block.
     remat: what the backward pass computes again, a key of REMAT.
     unroll: layers per iteration of the scan; `length` leaves no loop. None: no loop on CPUs if the stack's parameters
       are under UNROLLED bytes, else one layer.
     held: the first layers that are not trained: their weight gradients are neither computed nor stored.
-    drop_path: in training, the probability that an example passes by a half of the last block; it grows linearly
-      from zero at the first (stochastic depth, arXiv 1603.09382).
   """
 
   block: nn.Module
@@ -112,48 +111,29 @@ class Stack(nn.Module):
   remat: str = "none"
   unroll: int | None = None
   held: int = 0
-  drop_path: float = 0.0
 
-  @nn.compact
-  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
-    """Runs all blocks; `masks` go to each, and each draws its own dropout.
-
-    Raises:
-      ValueError: an unknown remat policy, more held layers than there are, a drop_path of 1 or more, or parameters of
-        another depth.
-    """
-    policy = config.choose("remat policy", self.remat, REMAT)
+  def _open(self, train: bool, *inputs: Any, **options: Any) -> tuple[nn.Module, Params, Any]:
+    """(the bare block, stacked parameters, a dropout key for each layer or None); inputs are those of the block."""
     if not 0 <= self.held <= self.length:
       raise ValueError(f"held = {self.held} layers of a stack of {self.length}; legal: 0 to {self.length}")
-    if not 0 <= self.drop_path < 1:
-      raise ValueError(f"drop_path = {self.drop_path}; legal: 0 to below 1")
     block = self.block.clone(parent=None, name=None)
-    params = self._params(block, x)
+    params = self._params(block, *inputs, **options)
     keys = jax.random.split(self.make_rng("dropout"), self.length) if train and self.has_rng("dropout") else None
-    drops = keys is not None and self.drop_path > 0
-    rates = jnp.linspace(0.0, self.drop_path, self.length) if drops else None
+    return block, params, keys
 
-    def body(x, layer):
-      params, key, rate = layer
-      rngs = None if key is None else {"dropout": key}
-      extra = {} if rate is None else {"drop_path": rate}
-      return block.apply({"params": params}, x, train=train, rngs=rngs, **extra, **masks), None
+  def _saving(self, body: Callable) -> Callable:
+    """A scan's body that saves for the backward pass what `remat` says."""
+    policy = config.choose("remat policy", self.remat, REMAT)
+    return body if policy is None else jax.checkpoint(body, policy=policy, prevent_cse=False)
 
-    if policy is not None:
-      body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+  def _unroll(self, params: Params) -> int:
     small = jax.default_backend() == "cpu" and sum(p.nbytes for p in jax.tree.leaves(params)) < UNROLLED
-    unroll = self.unroll or (self.length if small else 1)
-    for first, last in ((0, self.held), (self.held, self.length)):
-      if first < last:
-        layers = jax.tree.map(lambda p, f=first, n=last: p if n - f == self.length else p[f:n], (params, keys, rates))
-        layers = (jax.lax.stop_gradient(layers[0]), *layers[1:]) if last == self.held else layers
-        x, _ = jax.lax.scan(body, x, layers, unroll=min(unroll, last - first))
-    return x
+    return self.unroll or (self.length if small else 1)
 
-  def _params(self, block: nn.Module, x: Float[Array, "b t d"]) -> Params:
+  def _params(self, block: nn.Module, *inputs: Any, **options: Any) -> Params:
     if self.is_initializing():
       keys = jax.random.split(self.make_rng("params"), self.length)
-      stacked = jax.vmap(lambda key: block.init(key, x)["params"])(keys)
+      stacked = jax.vmap(lambda key: block.init(key, *inputs, **options)["params"])(keys)
       layers = {nn.PARTITION_NAME: Axis.LAYERS}
       stacked = jax.tree.map(lambda box: box.add_axis(0, layers), stacked, is_leaf=_boxed)
       for name, value in stacked.items():
@@ -165,6 +145,45 @@ class Stack(nn.Module):
           f"{'/'.join(self.path)} holds parameters of {leaf.shape[0]} layers; the model has {self.length}"
         )
     return params
+
+
+class Stack(Layers):
+  """Blocks of (x, *, train, **masks) in a row, run by `lax.scan`.
+
+  Attributes:
+    drop_path: in training, the probability that an example passes by a half of the last block; it grows linearly
+      from zero at the first (stochastic depth, arXiv 1603.09382).
+  """
+
+  drop_path: float = 0.0
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "b t d"], *, train: bool = False, **masks: Any) -> Float[Array, "b t d"]:
+    """Runs all blocks; `masks` go to each, and each draws its own dropout.
+
+    Raises:
+      ValueError: an unknown remat policy, more held layers than there are, a drop_path of 1 or more, or parameters of
+        another depth.
+    """
+    if not 0 <= self.drop_path < 1:
+      raise ValueError(f"drop_path = {self.drop_path}; legal: 0 to below 1")
+    block, params, keys = self._open(train, x)
+    drops = keys is not None and self.drop_path > 0
+    rates = jnp.linspace(0.0, self.drop_path, self.length) if drops else None
+
+    def body(x, layer):
+      params, key, rate = layer
+      rngs = None if key is None else {"dropout": key}
+      extra = {} if rate is None else {"drop_path": rate}
+      return block.apply({"params": params}, x, train=train, rngs=rngs, **extra, **masks), None
+
+    body, unroll = self._saving(body), self._unroll(params)
+    for first, last in ((0, self.held), (self.held, self.length)):
+      if first < last:
+        layers = jax.tree.map(lambda p, f=first, n=last: p if n - f == self.length else p[f:n], (params, keys, rates))
+        layers = (jax.lax.stop_gradient(layers[0]), *layers[1:]) if last == self.held else layers
+        x, _ = jax.lax.scan(body, x, layers, unroll=min(unroll, last - first))
+    return x
 
 
 def _boxed(leaf: Any) -> bool:

@@ -17,11 +17,16 @@ class TokenEmbed(nn.Module):
   std: float = 0.02
   dtype: Any = "float32"
 
-  @nn.compact
-  def __call__(self, tokens: Int[Array, "*b t"]) -> Float[Array, "*b t d"]:
+  def setup(self):
     init = nn.with_logical_partitioning(nn.initializers.normal(self.std), (Axis.VOCAB, Axis.EMBED))
-    table = self.param("embedding", init, (self.vocab, self.width))
-    return jnp.take(table, tokens, axis=0, mode="clip").astype(self.dtype)
+    self.embedding: Any = self.param("embedding", init, (self.vocab, self.width))
+
+  def __call__(self, tokens: Int[Array, "*b t"]) -> Float[Array, "*b t d"]:
+    return jnp.take(self.embedding, tokens, axis=0, mode="clip").astype(self.dtype)
+
+  def attend(self, x: Float[Array, "*b t d"]) -> Float[Array, "*b t v"]:
+    """The product of x with every row: the logits of a model whose head is its embedding."""
+    return jnp.einsum("...d,vd->...v", x.astype(self.dtype), self.embedding.astype(self.dtype))
 
 
 def positions(std: float) -> nn.initializers.Initializer:

@@ -43,7 +43,7 @@ ACTIVATIONS = {
 
 
 class Mlp(nn.Module):
-  """down(activation(up(x))).
+  """down(activation(up(x))), or, gated, down(activation(gate(x)) * up(x)) (SwiGLU with silu, arXiv 2002.05202).
 
   Attributes:
     hidden: width between the two.
@@ -54,13 +54,19 @@ class Mlp(nn.Module):
   activation: str = "gelu"
   residual_scale: float = 1.0
   dtype: Any = "float32"
+  gated: bool = False
+  use_bias: bool = True
 
   @nn.compact
   def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     width = x.shape[-1]
     activation = config.choose("activation", self.activation, ACTIVATIONS)
     init = nn.initializers.normal((2 * width) ** -0.5)
-    x = Linear((self.hidden,), (Axis.EMBED, Axis.MLP), init, dtype=self.dtype, name="up")(x)
-    x = activation(parallel.constrain(x, Axis.BATCH, *[None] * (x.ndim - 2), Axis.MLP))
-    init = nn.initializers.normal(width**-0.5 * self.residual_scale)
-    return Linear((width,), (Axis.MLP, Axis.EMBED), init, dtype=self.dtype, name="down")(x)
+
+    def into(name: str) -> Float[Array, "*b m"]:
+      y = Linear((self.hidden,), (Axis.EMBED, Axis.MLP), init, self.use_bias, self.dtype, name=name)(x)
+      return parallel.constrain(y, Axis.BATCH, *[None] * (y.ndim - 2), Axis.MLP)
+
+    y = activation(into("gate")) * into("up") if self.gated else activation(into("up"))
+    out = nn.initializers.normal(width**-0.5 * self.residual_scale)
+    return Linear((width,), (Axis.MLP, Axis.EMBED), out, self.use_bias, self.dtype, name="down")(y)
