@@ -2,12 +2,16 @@
 
 import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.data.test_interleave import BYTES
 from vljax.data import loader, sources, transforms
 from vljax.data.packed import Packed, packed
+from vljax.train.recipe import Phase, Recipe
+from vljax.train.run import Run, Stream
+from vljax.train.trainer import Trainer
 
 STEPS = [
   ("choose_caption",),
@@ -114,3 +118,18 @@ def test_what_cannot_be_packed(steps, documents, message):
 def test_one_document_needs_no_packing():
   alone = stream()
   assert packed(alone, 1) is alone
+
+
+def test_a_config_asks_for_packed_rows():
+  recipe = Recipe(
+    init=lambda rng, batch: ({"w": jnp.zeros(())}, {}), phases=(Phase(name="lm", loss=lambda *_: ({}, {}, {})),)
+  )
+  steps = ("choose_caption",), ("pair",), ("interleave", 60, 1), ("pictures", 8), ("pack", 120, 4)
+  stream = Stream(source="synthetic:pairs?n=24&size=8", batch=8, transforms=steps, documents=2)
+  trainer = Trainer(recipe, Run(recipe="toy", steps=1, streams={"train": stream}), BYTES)
+  assert isinstance(trainer.streams["train"], Packed)
+  assert {name: x.shape for name, x in trainer.example.items()} == {
+    **dict.fromkeys(("tokens", "phi", "segments", "positions", "loss_mask"), (1, 120)),
+    "images": (1, 4, 1, 8, 8, 3),
+    "media_mask": (1, 4),
+  }
