@@ -29,6 +29,7 @@ def attention(
   key_padding: Bool[Array, "*b s"] | None = None,
   segments: Int[Array, "*b t"] | tuple[Int[Array, "*b t"], Int[Array, "*b s"]] | None = None,
   media: tuple[Int[Array, "*b t"], Int[Array, "*b s"]] | None = None,
+  media_first: Int[Array, "*b t"] | None = None,
   offset: int | Int[Array, ""] | Int[Array, "b"] = 0,
   scale: float | None = None,
   implementation: str | None = None,
@@ -43,8 +44,10 @@ def attention(
     bias: added to the scores, broadcastable to [b k t s].
     key_padding: which keys are real.
     segments: ids; a query sees the keys of its own segment. One array serves queries and keys.
-    media: for each query the number of its medium, for each key the number of its own; 0 sees nothing.
-    offset: keys before query 0, as after `Cache.append`; one for all or one for each example.
+    media: for each query the number of its medium, for each key the number of its own; 0 sees nothing. Where each
+      medium has as many keys, `media_attention` is faster.
+    media_first: for each query the first medium that it sees: it sees all from that one to its own.
+    offset: keys before query 0, as `Cache.offset` says; one for all or one for each example.
     scale: 1 / sqrt(d) by default.
     implementation: a key of IMPLEMENTATIONS; None picks by platform, dtype, shape and masks.
 
@@ -56,7 +59,7 @@ def attention(
   flat = lambda x, n: None if x is None else x.reshape(-1, *x.shape[x.ndim - n :])
   pair = lambda m: None if m is None else (flat(m[0], 1), flat(m[1], 1))
   segments = (segments, segments) if segments is not None and not isinstance(segments, tuple) else segments
-  masks = Masks(causal, offset, flat(key_padding, 1), pair(segments), pair(media))
+  masks = Masks(causal, offset, flat(key_padding, 1), pair(segments), pair(media), flat(media_first, 1))
   bias = flat(bias, 3) if bias is not None and bias.ndim > 4 else bias
   query, key, value = (flat(x, 3) for x in (query, key, value))
   call = Call(

@@ -17,6 +17,7 @@ class Masks(NamedTuple):
     segments: ids of the queries and of the keys; equal ids see each other.
     media: for each query the number of its medium (0: none, it sees nothing), for each key the number of the medium
       that it belongs to (Flamingo's phi, arXiv 2204.14198, appendix A.1.3).
+    media_first: for each query the first medium that it sees; it then sees all from that one to its own.
   """
 
   causal: bool = False
@@ -24,6 +25,7 @@ class Masks(NamedTuple):
   key_padding: Bool[Array, "b s"] | None = None
   segments: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None
   media: tuple[Int[Array, "b t"], Int[Array, "b s"]] | None = None
+  media_first: Int[Array, "b t"] | None = None
 
   @property
   def kinds(self) -> frozenset[str]:
@@ -53,8 +55,9 @@ def visible(
   if masks.segments is not None:
     parts.append(masks.segments[0][:, :, None] == part(masks.segments[1])[:, None, :])
   if masks.media is not None:
-    own = masks.media[0][:, :, None]
-    parts.append((own == part(masks.media[1])[:, None, :]) & (own != 0))
+    last, own = masks.media[0][:, :, None], part(masks.media[1])[:, None, :]
+    first = last if masks.media_first is None else masks.media_first[:, :, None]
+    parts.append((first <= own) & (own <= last) & (own != 0))
   seen: Any = None
   for mask in parts:
     seen = mask if seen is None else seen & mask
