@@ -58,9 +58,40 @@ def pairs(size: int, scale: tuple[float, float]) -> list[tuple]:
   ]
 
 
+SMALL = dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5)
+"""A ResNet for two CPU cores: three basic blocks, features of 128."""
+
+
+def views(size: int, smallest: float, strength: float) -> list[tuple]:
+  """Device augmentations of small photographs: SimCLR's without blur, crops resized bilinearly."""
+  return [
+    ("random_resized_crop", size, (smallest, 1.0), {"interpolation": "bilinear"}),
+    ("flip_lr",),
+    ("color_jitter", strength),
+    ("grayscale", 0.2),
+  ]
+
+
+def simclr(source: str, size: int, batch: int, steps: int, lr: float, smoke: bool) -> ml_collections.ConfigDict:
+  """What SimCLR configs of small labelled photographs share: data, AdamW, schedule, kNN and a linear probe at the
+  end. A `smoke` one has no labels and no evaluation."""
+  c = ml_collections.ConfigDict(dict(recipe="simclr", steps=steps, seed=0))
+  keep = ("keep", "image") if smoke else ("keep", "image", "label")
+  train = f"{source}&split=train"
+  c.streams = dict(train=dict(source=train, transforms=[("preprocess", size), keep], batch=batch, cache=True))
+  c.optim = adamw(wd=1e-4, no_decay=NO_DECAY)
+  c.schedule = dict(name="cosine", lr=lr, warmup=0 if smoke else steps // 100)
+  c.checkpoint = dict(every=1000, keep=1)
+  if not smoke:
+    held = dict(every=0, labelled=train, source=f"{source}&split=val")
+    c.evals = dict(knn=dict(kind="knn", **held), linear=dict(kind="linear", penalties=(0.01, 0.1, 1.0, 10.0), **held))
+  return c
+
+
 def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Labelled pictures by the arguments smoke, cifar (folder of CIFAR-10 as index.jsonl and cifar10.tar), train and val
-  (sources) and fraction (of the training examples, the same in every run): train, val, classes, size, examples."""
+  (sources of `classes` classes, seen at `size` pixels) and fraction (of the training examples, the same in every run):
+  train, val, classes, size, examples."""
   if a.smoke:
     part = "synthetic:pairs?n={}&size=16&seed={}"
     found = dict(train=part.format(64, 0), val=part.format(24, 1), classes=6, size=16, examples=64)
@@ -71,13 +102,14 @@ def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     found |= dict(classes=10, size=24 if a.small else 32, examples=int(10_000 * a.fraction))
   else:
     subset = f"&split=val&holdout={a.fraction:g}" if a.fraction < 1 else ""
-    found = dict(train=f"{a.train}{subset}", val=a.val, classes=1000, size=224, examples=int(a.fraction * a.examples))
+    found = dict(train=f"{a.train}{subset}", val=a.val, classes=a.classes, size=a.size)
+    found |= dict(examples=int(a.fraction * a.examples))
   return ml_collections.ConfigDict(found)
 
 
 LABELLED = dict(
-  train="tfds:imagenet2012?part=train", val="tfds:imagenet2012?part=validation", examples=1_281_167, cifar="",
-  fraction=1.0, batch=0, epochs=0, small=False, smoke=False,
+  train="tfds:imagenet2012?part=train", val="tfds:imagenet2012?part=validation", examples=1_281_167, classes=1000,
+  size=224, cifar="", fraction=1.0, batch=0, epochs=0, small=False, smoke=False,
 )  # fmt: skip
 """The arguments that configs of classification share, with their defaults."""
 
@@ -91,8 +123,8 @@ def classification(a: ml_collections.ConfigDict, batch: int, epochs: int) -> ml_
   c.backbone = dict(variant="test" if a.smoke else "resnet18" if a.cifar else "resnet50", image_size=data.size)
   if a.cifar and not a.smoke:
     c.backbone.stem = "cifar"
-  if a.small:  # as simclr_cifar's
-    c.backbone.update(dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5))
+  if a.small:
+    c.backbone.update(SMALL)
   crop = [("decode",), ("random_resized_crop", data.size, (0.08, 1.0)), ("flip_lr",), ("keep", "image", "label")]
   c.streams = dict(train=dict(source=data.train, transforms=crop, batch=batch, cache=bool(a.cifar)))
   c.evals = dict(val=dict(kind="top", source=data.val, batch=8 if a.smoke else 256))

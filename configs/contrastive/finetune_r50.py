@@ -13,8 +13,8 @@ from configs import common
 
 def get_config(arg=""):
   """Arguments: init (workdir; without it training starts from nothing), tap and layers (of the head), train and val
-  (sources), examples (of train), cifar (folder), small (its network), fraction, batch and epochs (0: 4096, and 60 for
-  under 5 % of the labels, else 30), smoke."""
+  (sources), examples (of train), classes, size, cifar (folder), small (its network), fraction, batch and epochs (0:
+  4096, and 60 for under 5 % of the labels, else 30), smoke."""
   a = common.parse_arg(arg, init="", tap=0, layers=3, **common.LABELLED)
   c = common.classification(a, batch=4096, epochs=60 if a.fraction < 0.05 else 30)
   if a.tap:

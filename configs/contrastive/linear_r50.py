@@ -13,7 +13,7 @@ from configs import common
 
 def get_config(arg=""):
   """Arguments: init (workdir; without it the features stay as drawn), train and val (sources), examples (of train),
-  cifar (folder), small (its network), fraction, batch and epochs (0: 4096 and 90), smoke."""
+  classes, size, cifar (folder), small (its network), fraction, batch and epochs (0: 4096 and 90), smoke."""
   a = common.parse_arg(arg, init="", **common.LABELLED)
   c = common.classification(a, batch=4096, epochs=90)
   c.trains = "classifier/.*"

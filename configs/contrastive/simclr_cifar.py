@@ -9,8 +9,6 @@ minutes. Hardware: one GPU as published. Expected: 91 % with all of CIFAR-10 (RE
 synthetic pictures.
 """
 
-import ml_collections
-
 from configs import common
 
 
@@ -25,34 +23,12 @@ def get_config(arg=""):
   photos = f"pairs:{a.dir}?table=index.jsonl&images=cifar10.tar&class=label&holdout=2000"
   source = f"synthetic:pairs?n=64&size={size}" if a.smoke else photos
 
-  c = ml_collections.ConfigDict(dict(recipe="simclr", steps=steps, seed=0, classes=0 if a.smoke else 10))
+  c = common.simclr(source, size, batch, steps, 2e-3 if tiny else 1e-3, smoke=a.smoke)
   c.backbone = dict(variant="test" if tiny else "resnet18", stem="cifar", image_size=size)
   if a.small:
-    c.backbone.update(dict(blocks=(1, 1, 1), width_multiplier=0.5))
+    c.backbone.update(common.SMALL)
+  c.classes = 0 if a.smoke else 10
   c.head = dict(layers=2, dim=64 if tiny else 128)
-  c.augment = [
-    ("random_resized_crop", size, (0.2 if a.small else 0.08, 1.0), {"interpolation": "bilinear"}),
-    ("flip_lr",),
-    ("color_jitter", a.strength),
-    ("grayscale", 0.2),
-  ]
+  c.augment = common.views(size, 0.2 if a.small else 0.08, a.strength)
   c.loss = dict(name="nt_xent", temperature=a.temperature)
-  keep = ("keep", "image") if a.smoke else ("keep", "image", "label")
-  c.streams = dict(
-    train=dict(
-      source=f"{source}&split=train",
-      transforms=[("preprocess", size), keep],
-      batch=batch,
-      cache=True,
-    )
-  )
-  c.optim = common.adamw(wd=1e-4, no_decay=common.NO_DECAY)
-  c.schedule = dict(name="cosine", lr=2e-3 if tiny else 1e-3, warmup=0 if a.smoke else steps // 100)
-  c.checkpoint = dict(every=1000, keep=1)
-  if not a.smoke:
-    held = dict(labelled=f"{source}&split=train", source=f"{source}&split=val")
-    c.evals = dict(
-      knn=dict(kind="knn", every=0, **held),
-      linear=dict(kind="linear", every=0, penalties=(0.01, 0.1, 1.0, 10.0), **held),
-    )
   return c

@@ -11,8 +11,8 @@ from configs import common
 
 
 def get_config(arg=""):
-  """Arguments: train and val (sources), examples (of train), cifar (folder), small (its network), fraction, batch and
-  epochs (0: 1024 and 90), smooth (labels), mixup and cutmix (alpha), smoke."""
+  """Arguments: train and val (sources), examples (of train), classes, size, cifar (folder), small (its network),
+  fraction, batch and epochs (0: 1024 and 90), smooth (labels), mixup and cutmix (alpha), smoke."""
   a = common.parse_arg(arg, **common.LABELLED, smooth=0.0, mixup=0.0, cutmix=0.0)
   c = common.classification(a, batch=1024, epochs=90)
   # Outside of the gradient, the decay is not multiplied by momentum's 1 / (1 - 0.9): 1e-3 here is 1e-4 inside.
