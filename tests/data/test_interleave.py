@@ -50,6 +50,14 @@ def test_a_pair_is_spelled_as_in_the_paper():
   assert names(spell([0, "ab"], BYTES)[0]) == ["<E>", "<image>", "a", "b", "<EOC>", "<E>"]
 
 
+def test_a_prompt_is_a_document_to_go_on_with():
+  a, b = object(), [object(), object()]
+  made = interleave.prompt(["x", "<EOC>", "y", a, "<EOC>", b, "z"], BYTES)
+  assert names(made["tokens"]) == ["<E>", "x", "<EOC>", "y", "<EOC>", "<image>", "<image>", "z"]
+  assert made["phi"].tolist() == [0, 0, 0, 0, 0, 1, 2, 2]
+  assert made["media"] == [a, b]
+
+
 def test_no_text_names_a_medium_or_ends_a_document():
   core = hf.Tokenizer.from_str(BYTES.vocabulary.decode())
   core.add_special_tokens(["<image>", "<EOC>"])

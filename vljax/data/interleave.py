@@ -21,7 +21,7 @@ from vljax.data.transform import Transform, check_share, value_of
 IMAGE, CHUNK = "<image>", "<EOC>"
 """The tokens that stand for a medium and that end a text; a tokenizer without them gets them by `added`."""
 
-Items = Sequence[str | int]
+Items = Sequence[str | int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +117,29 @@ def marks(tokenizer: Tokenizer) -> tuple[int, int]:
     raise ValueError(f'{error}; set config.tokenizer.options = {{"added": ("{IMAGE}", "{CHUNK}")}}') from error
 
 
-def spell(items: Items, tokenizer: Tokenizer) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"]]:
-  """The ids of a whole document, and for each the number of the medium that it stands for, -1 if for none.
+def prompt(parts: Sequence[Any], tokenizer: Tokenizer) -> dict[str, Any]:
+  """The beginning of a document, for a model to go on with: `tokens` and `phi` [t], and its `media`.
+
+  Args:
+    parts: texts and media; the text "<EOC>", alone, ends the text before it where no medium does.
+  """
+  media = [part for part in parts if not isinstance(part, str)]
+  numbers = iter(range(len(media)))
+  items = [next(numbers) if not isinstance(part, str) else None if part == CHUNK else part for part in parts]
+  tokens, medium = spell(items, tokenizer, finished=False)
+  return {"tokens": tokens, "phi": phi(medium >= 0), "media": media}
+
+
+def spell(
+  items: Items, tokenizer: Tokenizer, finished: bool = True
+) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"]]:
+  """The ids of a document, and for each the number of the medium that it stands for, -1 if for none.
 
   Ids of special tokens that a text spells itself are left out: no text can name a medium or end a document.
+
+  Args:
+    items: texts, numbers of media, and None where a text ends though no medium follows.
+    finished: whether `<EOC>` and `<EOS>` end it.
   """
   image, chunk = marks(tokenizer)
   special = {image, chunk, tokenizer.bos_id, tokenizer.eos_id}
@@ -132,10 +151,13 @@ def spell(items: Items, tokenizer: Tokenizer) -> tuple[Int[np.ndarray, " t"], In
       numbers += [-1] * len(text)
       open_text = open_text or bool(text)
       continue
-    ids += [chunk, image] if open_text else [image]
-    numbers += [-1, int(item)] if open_text else [int(item)]
+    end = [chunk] if open_text else []
+    ids += end if item is None else [*end, image]
+    numbers += [-1] * len(end) if item is None else [*[-1] * len(end), int(item)]
     open_text = False
-  return np.array([*ids, chunk, tokenizer.eos_id], np.int32), np.array([*numbers, -1, -1], np.int32)
+  if finished:
+    ids, numbers = [*ids, chunk, tokenizer.eos_id], [*numbers, -1, -1]
+  return np.array(ids, np.int32), np.array(numbers, np.int32)
 
 
 def stretch(
