@@ -2,11 +2,12 @@
 
 import gzip
 import json
+from typing import Any
 
 from etils import epath
 
 from vljax.data import tokenizers
-from vljax.data.tokenizers import clip_bpe
+from vljax.data.tokenizers import byte_bpe, clip_bpe
 
 SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 """What OpenAI and transformers call the two ids that open_clip calls <start_of_text> and <end_of_text>."""
@@ -45,3 +46,36 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
   write("tokenizer_config.json", config)
   write("special_tokens_map.json", tokens)
   (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+
+
+def find(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
+  """The options of a language model's tokenizer, as `tokenizers.build` takes them; without its files none, and a note.
+
+  That is tokenizer.json, tokenizer.model, or vocab.json with merges.txt; tokenizer_config.json names special tokens.
+
+  Raises:
+    ValueError: a file is broken.
+  """
+  said = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+  name = lambda key: value.get("content") if isinstance(value := said.get(key), dict) else value
+  ends = {short: name(f"{short}_token") for short in ("eos", "bos") if name(f"{short}_token")}
+  if (folder / "tokenizer.json").exists():
+    return dict(kind="hf_json", path=str(folder), length=length, **ends)
+  if (folder / "tokenizer.model").exists():
+    return dict(kind="sentencepiece", path=str(folder), length=length, bos=said.get("add_bos_token", True))
+  if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+    lines = (folder / "merges.txt").read_text().splitlines()
+    merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    begin = ends.get("bos") if said.get("add_bos_token") else None
+    vocabulary, special = _json(folder / "vocab.json"), sorted(set(ends.values()))
+    content = byte_bpe.tokenizer_json(vocabulary, merges, begin=begin, special=special)
+    return dict(kind="hf_json", content=content, length=length, **ends)
+  notes.append(f"{folder} holds no tokenizer files: texts must come as ids")
+  return {}
+
+
+def _json(file: epath.Path) -> dict[str, Any]:
+  try:
+    return dict(json.loads(file.read_text()))
+  except (ValueError, TypeError) as error:
+    raise ValueError(f"{file} is not a JSON object: {error}") from error

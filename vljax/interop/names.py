@@ -36,7 +36,10 @@ LAYOUTS = {
   "same": Layout(lambda x, k: x, lambda x: x),
   "scalar": Layout(lambda x, k: x.reshape(()), lambda x: x),
   "one": Layout(lambda x, k: x.reshape(()), lambda x: x.reshape(1)),
+  "gain": Layout(lambda x, k: x.reshape(-1), lambda x: x.reshape(-1, 1, 1, 1)),
+  "pointwise": Layout(lambda x, k: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None]),
   "first": Layout(lambda x, k: x[0], lambda x: x[None]),
+  "token": Layout(lambda x, k: x[0, 0], lambda x: x[None, None]),
   "linear": Layout(lambda x, k: x.T, lambda x: x.T),
   "conv": Layout(lambda x, k: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
   "to_heads": Layout(lambda x, k: _heads(x.T, k), lambda x: x.reshape(x.shape[0], -1).T),
@@ -168,7 +171,9 @@ def to_ours(
   """
   towers = model if isinstance(model, Mapping) else {"image": model.image, "text": model.text}
   rows = table.all({name: getattr(tower, "depth", 0) for name, tower in towers.items()}, absent)
-  heads = {name: getattr(tower, "heads", 1) for name, tower in towers.items()}
+  heads = {
+    name: (n := getattr(tower, "heads", 1), getattr(tower, "kv_heads", None) or n) for name, tower in towers.items()
+  }
   legal = {r.theirs for r in rows}
   for key in state:
     if key not in legal and not table.is_dropped(key):
@@ -178,7 +183,7 @@ def to_ours(
     array = np.asarray(need(state, r.theirs, where), np.float32)
     try:
       parts = np.split(array, len(r.ours)) if len(r.ours) > 1 else [array]
-      flat.update((name, _ours(r, part, heads)) for name, part in zip(r.ours, parts, strict=True))
+      flat.update((name, _ours(r, name, part, heads)) for name, part in zip(r.ours, parts, strict=True))
     except ValueError as error:
       raise ValueError(f"{where}: {r.theirs} of shape {array.shape} is no {r.layout} of this model") from error
   return tree.stack(flat)
@@ -191,7 +196,7 @@ def to_theirs(table: Table, params: Any, where: str, absent: Iterable[str] = ())
     ValueError: the format has no place for one of our parameters, or wants one that we lack.
   """
   flat = {name: np.asarray(array) for name, array in tree.unstack(params).items()}
-  depths = {tower: 1 + max(_layers(flat, tower), default=-1) for tower in ("image", "text")}
+  depths = {tower: 1 + max(_layers(flat, tower), default=-1) for tower in {r.tower for r in table.rows}}
   rows = table.all(depths, absent)
   legal = {name for r in rows for name in r.ours}
   for name in flat:
@@ -204,8 +209,10 @@ def to_theirs(table: Table, params: Any, where: str, absent: Iterable[str] = ())
   return state
 
 
-def _ours(r: Row, array: np.ndarray, heads: Mapping[str, int]) -> np.ndarray:
-  return np.asarray(LAYOUTS[r.layout].ours(array, heads.get(r.tower, 1)), order="C")
+def _ours(r: Row, name: str, array: np.ndarray, heads: Mapping[str, tuple[int, int]]) -> np.ndarray:
+  """`heads` are those of a tower's queries, and of its keys and values."""
+  own = heads.get(r.tower, (1, 1))[re.search("/(key|value)/", name) is not None]
+  return np.asarray(LAYOUTS[r.layout].ours(array, own), order="C")
 
 
 def _layers(flat: Arrays, tower: str) -> Iterable[int]:

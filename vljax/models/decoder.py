@@ -191,14 +191,20 @@ class Decoder(nn.Module):
     if t > self.length:
       raise ValueError(f"texts of {t} tokens; the model has positions for {self.length}")
 
+  def _turned(self) -> int:
+    dim = self.head_dim or self.width // self.heads
+    turned = int(dim * self.rotary_fraction)
+    if turned % 2:
+      raise ValueError(f"rotary_fraction = {self.rotary_fraction} of heads of {dim} turns {turned}; legal: pairs")
+    return turned
+
   def _places(
     self, x: Float[Array, "b t d"], at: Int[Array, "b t"], masks: dict[str, Any], cache: Cache | None, real: Array
   ) -> Places:
     keys = x.shape[1] if cache is None else cache.room
     rotary = bias = sinusoids = None
     if self.positions == "rotary":
-      dim = self.head_dim or self.width // self.heads
-      rotary = position.rotary_table(at, int(dim * self.rotary_fraction) // 2 * 2, self.rotary_base)
+      rotary = position.rotary_table(at, self._turned(), self.rotary_base)
     if self.positions == "alibi":
       last = keys - 1 if cache is None else cache.length + real.sum(1) - 1
       bias = position.alibi(self.heads, keys, last)

@@ -98,15 +98,22 @@ class HfJson(base.Tokenizer):
   @classmethod
   def make(
     cls,
-    path: str,
+    path: str | None = None,
     length: int = 64,
     eos: str | None = None,
     bos: str | None = None,
     strict: bool = False,
     added: tuple[str, ...] = (),
+    content: bytes | None = None,
   ) -> Self:
-    """From a file, or a folder that holds tokenizer.json."""
-    data = base.find_file(path, (cls.file,), cls.kind).read_bytes()
+    """From a file, a folder that holds tokenizer.json, or the file's content.
+
+    Raises:
+      ValueError: neither path nor content, or both.
+    """
+    if (path is None) == (content is None):
+      raise ValueError("tokenizer hf_json needs one of the options path and content")
+    data = base.find_file(path, (cls.file,), cls.kind).read_bytes() if content is None else content
     return cls(vocabulary=data, length=length, eos=eos, bos=bos, strict=strict, added=added)
 
   def __post_init__(self):
