@@ -35,6 +35,16 @@ def test_the_sum_is_that_of_numpy_in_any_pieces(case, chunk):
   np.testing.assert_allclose(metrics["token_accuracy"], right.sum() / weights[:, 1:].sum(), rtol=1e-5)
 
 
+def test_rows_add_up(case):
+  x, matrix, tokens, weights = case
+  loss, right = lm.rows(lambda x: x @ matrix, x, tokens, weights, chunk=B * V)
+  for row in range(B):
+    alone = [y[row : row + 1] for y in (x, tokens, weights)]
+    sum_alone, metrics = lm.next_token(lambda x: x @ matrix, *alone)
+    np.testing.assert_allclose(loss[row], sum_alone, rtol=1e-5)
+    np.testing.assert_allclose(right[row], metrics["token_accuracy"] * weights[row, 1:].sum(), rtol=1e-5)
+
+
 def test_gradients_in_pieces_are_those_of_the_whole(case):
   x, matrix, tokens, weights = case
 
