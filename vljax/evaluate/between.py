@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vljax.evaluate import retrieval
+from vljax.evaluate import bootstrap, retrieval
 from vljax.types import Array, Float
-
-DRAWS = 2000
 
 
 def between(
@@ -31,14 +29,10 @@ def between(
     found = f"{len(query_z)} queries, {len(answer_z)} answers, {len(groups)} groups"
     raise ValueError(f"every query has one answer and one group; found {found}")
   rank, _ = retrieval.ranks(query_z, answer_z)
-  member = np.unique(np.asarray(list(map(str, groups))), return_inverse=True)[1]
-  sizes = np.bincount(member)
-  drawn = np.random.default_rng(seed).integers(0, len(sizes), (DRAWS, len(sizes)))
+  member = bootstrap.members(groups)
   results: dict[str, float] = {}
   for k in ks:
-    hits = np.bincount(member, weights=rank <= k)
-    shares = hits[drawn].sum(1) / sizes[drawn].sum(1)
     results[f"R@{k}"] = float(np.mean(rank <= k))
     results[f"R@{k}/chance"] = min(1.0, k / len(rank))
-    results[f"R@{k}/low"] = float(np.quantile(shares, 0.025))
+    results[f"R@{k}/low"], _ = bootstrap.interval(bootstrap.ratios(rank <= k, np.ones(len(rank)), member, seed))
   return results

@@ -157,3 +157,34 @@ class Gallery:
     if self.tokenizer is None:
       raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need")
     return predict["encode_text"](params, self.tokenizer(list(texts)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureGallery:
+  """Features of pictures and of their texts that frozen towers gave before; what is left to do are projections.
+
+  Attributes:
+    source: of `image_features` [e] and `text_features` [m e].
+    batch: examples per call of a predict function.
+  """
+
+  source: sources.Source
+  batch: int = 256
+
+  def retrieval(self, predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
+    """Recall@K of pictures and captions both ways.
+
+    Raises:
+      ValueError: the features are of pictures alone.
+    """
+    rows = [self.source[i] for i in range(len(self.source))]
+    if "text_features" not in rows[0]:
+      raise ValueError(f"retrieval needs features of texts; {self.source.name} has none")
+    owner = np.repeat(np.arange(len(rows)), [len(row["text_features"]) for row in rows])
+    found = {
+      "image": [row["image_features"] for row in rows],
+      "text": [z for row in rows for z in row["text_features"]],
+    }
+    call = lambda name: lambda part: predict[f"project_{name}"](params, np.stack(part))
+    image, text = (features.encode(call(name), z, self.batch) for name, z in found.items())
+    return retrieval.recall(image, text, owner)

@@ -68,7 +68,7 @@ def classify(
   classes = int(labels.max()) + 1 if classes is None else classes
   if labels.max() >= classes:
     raise ValueError(f"labels reach {labels.max()}; legal for {classes} classes: 0 to {classes - 1}")
-  scores, indices = neighbors(_unit(query), _unit(gallery), k, block)
+  scores, indices = neighbors(unit(query), unit(gallery), k, block)
   weights = np.ones_like(scores) if temperature is None else np.exp((scores - 1.0) / temperature)
   votes = np.zeros((len(scores), classes), np.float32)
   np.add.at(votes, (np.arange(len(scores))[:, None], labels[indices]), weights)
@@ -106,6 +106,7 @@ def _merge(best, query: Float[Array, "n d"], candidates: Float[Array, "m d"], st
   return top, jnp.take_along_axis(indices, at, axis=1)
 
 
-def _unit(x: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def unit(x: Float[Array | np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+  """Rows of length 1."""
   x = np.asarray(x, np.float32)
   return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -132,6 +132,12 @@ def templates(name: str) -> tuple[str, ...]:
   return config.choose("prompt templates", name, TEMPLATES)
 
 
+def usual(data_set: str | None) -> tuple[str, ...]:
+  """The templates that go with the class names of a data set; one plain prompt where it has none of its own."""
+  own = "imagenet_80" if data_set == "imagenet" else data_set
+  return TEMPLATES.get(own or "photo", TEMPLATES["photo"])
+
+
 def class_names(name: str) -> tuple[str, ...]:
   """The class names of a data set in the order of its labels.
 
