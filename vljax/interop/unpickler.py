@@ -85,6 +85,13 @@ class Bare:
   attributes: dict = dataclasses.field(default_factory=dict)
 
 
+class Built:
+  """An object that a reader makes empty and that takes its content from the pickle's BUILD."""
+
+  def build(self, state: Any) -> None:
+    raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
 class Global:
   """A name of `GLOBALS`: what calling it makes, or None for a name that is only an argument."""
@@ -260,6 +267,8 @@ class _Machine:
     target = self.top()
     if isinstance(target, Bare) and isinstance(state, dict):
       target.attributes.update(state)
+    elif isinstance(target, Built):
+      target.build(state)
     elif not isinstance(target, dict | Tensor):
       raise ValueError(f"the pickle sets the state of a {type(target).__name__}")
 

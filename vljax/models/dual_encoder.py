@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from vljax import config
 from vljax.layers.linear import Linear
-from vljax.models import bert, efficientnet, fitting, modified_resnet, resnet, variants, vit
+from vljax.models import bert, efficientnet, fitting, modified_resnet, nfnet, resnet, variants, vit
 from vljax.models import text as text_tower
 from vljax.parallel import Axis
 from vljax.types import Params
@@ -24,6 +24,7 @@ IMAGE_TOWERS: dict[str, ModuleType] = {
   "modified_resnet": modified_resnet,
   "resnet": resnet,
   "efficientnet": efficientnet,
+  "nfnet": nfnet,
 }
 TEXT_TOWERS: dict[str, ModuleType] = {"clip": text_tower, "bert": bert}
 """`tower` of a tower's overrides to the module with its VARIANTS, its `build` and, where weights can be fitted to
