@@ -143,6 +143,21 @@ def test_blur_is_the_sum_over_taps(images):
     np.testing.assert_allclose(got[i], want, atol=1e-5)
 
 
+def test_motion_blur_spreads_a_point_along_a_line():
+  """The middle keeps at least a ninth of a point's light, nothing is lost, and directions differ."""
+  point = jnp.zeros((200, 21, 21, 3)).at[:, 10, 10].set(1)
+  lines = np.asarray(filters.motion_blur(KEY, point, 9, p=1.0))[..., 0]
+  np.testing.assert_allclose(lines.sum((1, 2)), 1, rtol=1e-5)
+  assert lines[:, 10, 10].min() >= 1 / 9 - 1e-6
+  np.testing.assert_allclose(lines, lines[:, ::-1, ::-1], atol=1e-6)
+  rows, columns = (lines.sum(axis) > 0 for axis in (2, 1))
+  assert rows.sum(1).max() == columns.sum(1).max() == 9
+  assert ((rows.sum(1) == 1) & (columns.sum(1) > 3)).any()
+  np.testing.assert_allclose(filters.motion_blur(KEY, jnp.full((4, 8, 8, 3), 0.3)), 0.3, rtol=1e-5)
+  with pytest.raises(ValueError, match="length = 4 of motion_blur; legal: odd"):
+    filters.motion_blur(KEY, point, 4)
+
+
 def test_sobel_finds_edges():
   step = jnp.zeros((1, 8, 8, 3)).at[:, :, 4:].set(1)
   edges = np.asarray(filters.sobel(KEY, step))[0, :, :, 0]

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from vljax import config
-from vljax.ops.augment import color, filters, geometry
+from vljax.ops.augment import color, filters, geometry, policy
 from vljax.types import Array, Float, Rng
 
 Augment = Callable[[Rng, Float[Array, "b h w c"]], Float[Array, "b i j c"]]
@@ -29,7 +29,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "equalize": color.equalize,
   "gaussian_blur": filters.gaussian_blur,
   "gaussian_noise": filters.gaussian_noise,
+  "motion_blur": filters.motion_blur,
   "sobel": filters.sobel,
+  "auto_augment": policy.auto_augment,
+  "rand_augment": policy.rand_augment,
 }
 
 

@@ -135,9 +135,18 @@ def equalize(rng: Rng, images: Float[Array, "b h w c"], p: float = 0.2) -> Float
 
 def _equalize(channel: Float[Array, "h w"]) -> Float[Array, "h w"]:
   levels = jnp.round(channel * (BINS - 1)).astype(jnp.int32)
-  counts = jnp.zeros(BINS, jnp.int32).at[levels.reshape(-1)].add(1)
+  return equalizing(histogram(levels))[levels] / (BINS - 1)
+
+
+def histogram(levels: Int[Array, "h w"]) -> Int[Array, " n"]:
+  """How often each of 256 levels occurs."""
+  return jnp.zeros(BINS, jnp.int32).at[levels.reshape(-1)].add(1)
+
+
+def equalizing(counts: Int[Array, " n"]) -> Int[Array, " n"]:
+  """Level to level, so that a histogram becomes flat; where one level has nearly all pixels, each to itself."""
   highest = counts[BINS - 1 - (counts[::-1] > 0).argmax()]
-  step = (levels.size - highest) // (BINS - 1)
+  step = (counts.sum() - highest) // (BINS - 1)
   before = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(counts)[:-1]])
   table = jnp.clip((step // 2 + before) // jnp.maximum(step, 1), 0, BINS - 1)
-  return jnp.where(step > 0, table[levels] / (BINS - 1), channel)
+  return jnp.where(step > 0, table, jnp.arange(BINS))

@@ -33,6 +33,32 @@ def blur(images: Float[Array, "b h w c"], deviation: Float[Array, " b"], radius:
   return images
 
 
+def motion_blur(rng: Rng, images: Float[Array, "b h w c"], length: int = 9, p: float = 0.5) -> Float[Array, "b h w c"]:
+  """The mean over a line of up to `length` pixels through each one, in a random direction, with probability p.
+
+  SimCLR's broader policy (appendix B.2) blurs so, without saying how. The edge's pixels stand for those outside.
+
+  Raises:
+    ValueError: a length that is even or less than 1, which has no middle.
+  """
+  if length < 1 or length % 2 == 0:
+    raise ValueError(f"length = {length} of motion_blur; legal: odd numbers of pixels")
+  draw, reach, chance = jax.random.split(rng, 3)
+  b, h, w, c = images.shape
+  radius = length // 2
+  angle = jax.random.uniform(draw, (b,), maxval=jnp.pi)
+  half = jax.random.uniform(reach, (b,), maxval=radius)
+  places = jnp.stack([jnp.sin(angle), jnp.cos(angle)], 1) * half[:, None]
+  padded = jnp.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)), mode="edge")
+
+  def shifted(share: float) -> Float[Array, "b h w c"]:
+    corner = radius + jnp.round(share * places).astype(jnp.int32)
+    return jax.vmap(lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (h, w, c)))(padded, corner)
+
+  blurred = sum(shifted(i / max(radius, 1)) for i in range(-radius, radius + 1)) / length
+  return some(chance, p, jnp.asarray(blurred), images)
+
+
 def gaussian_noise(rng: Rng, images: Float[Array, "b h w c"], deviation: float = 0.1) -> Float[Array, "b h w c"]:
   """Normal noise added and the result clipped."""
   return jnp.clip(images + deviation * jax.random.normal(rng, images.shape), 0, 1)
