@@ -1,4 +1,4 @@
-"""SimCLR on a few thousand photographs of flowers: a ResNet of three blocks at 32 px, made for 2 CPU cores.
+"""SimCLR on a few thousand photographs of flowers: a ResNet of three blocks at 48 px, made for 2 CPU cores.
 
   python launch/train.py --config=configs/contrastive/simclr_flowers.py:dir=DATA/flowers --workdir=runs/flowers
 
@@ -14,13 +14,13 @@ def get_config(arg=""):
   """Arguments: dir (of the data), source (in its place, a URI without split), classes, size, steps, batch,
   temperature, strength (of the colour jitter), smoke."""
   a = common.parse_arg(
-    arg, dir="flowers", source="", classes=5, size=32, steps=300, batch=128, temperature=0.2, strength=0.3, smoke=False
+    arg, dir="flowers", source="", classes=5, size=48, steps=300, batch=128, temperature=0.2, strength=0.3, smoke=False
   )
   size, steps, batch = (16, 2, 8) if a.smoke else (a.size, a.steps, a.batch)
   photos = a.source or f"pairs:{a.dir}?table=index.jsonl&images=flowers_96.tar&class=label&holdout=800"
   source = f"synthetic:pairs?n=64&size={size}" if a.smoke else photos
   c = common.simclr(source, size, batch, steps, 2e-3, smoke=a.smoke)
-  c.backbone = dict(common.SMALL, stem="cifar", image_size=size)
+  c.backbone = dict(common.SMALL, stem="imagenet", image_size=size)
   c.classes = 0 if a.smoke else a.classes
   c.head = dict(layers=2, dim=64)
   c.augment = common.views(size, 0.2, a.strength)

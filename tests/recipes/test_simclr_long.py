@@ -93,6 +93,7 @@ def supervised(root, source, parsed, augment) -> tuple[str, list[str]]:
   size, held = parsed.backbone["image_size"], parsed.evals["linear"].source
   arguments = f"small,classes={parsed.classes},size={size},batch=64,train={source},val={held}"
   changes = {
+    "backbone": dict(parsed.backbone),
     "steps": 300,
     "augment": augment,
     "preprocess.normalize": "none",
