@@ -55,7 +55,7 @@ def test_filters(folder):
   assert [page["key"] for page in source] == ["one", "two"]
   assert source[1]["items"] == ["x\n\ny", 0, "z"]
   counts = vars(source.counts)
-  assert counts == dict(pages=2, pictures=2, missing=2, broken=1, small=1, narrow=0, plain=1, dropped=2)
+  assert counts == dict(pages=2, pictures=2, missing=2, broken=1, small=1, narrow=0, plain=1, dropped=2, damaged=0)
   assert sources.open(f"interleaved:{folder}/pages.jsonl?ratio=3").counts.narrow == 1
 
 
@@ -114,6 +114,14 @@ def test_obelics(folder, write_rows):
   }
   write_rows(folder / "docs.jsonl", [row])
   assert sources.open(f"interleaved:{folder}/docs.jsonl")[0]["items"] == ["t", 0, "u"]
+
+
+def test_damaged_rows_are_left_out(folder):
+  with (folder / "pages.jsonl").open("a") as file:
+    file.write('{"items": 3}\n{"items": [{"url": "x"}]}\n{"items": [7]}\n["list"]\n{"items": [{"image": "a.p')
+  source = sources.open(f"interleaved:{folder}/pages.jsonl")
+  assert len(source) == 3
+  assert source.notes == "3 pages with 5 pictures; left out: 2 missing, and 1 pages without one, 5 damaged pages"
 
 
 def test_what_is_no_set_of_pages(folder, write_rows):

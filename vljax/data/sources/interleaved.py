@@ -20,7 +20,7 @@ PLACES = ("images.tar", "images")
 
 @dataclasses.dataclass
 class Counts:
-  """What a source holds, and what was left out of it: pictures by cause, and pages without a picture left."""
+  """What a source holds, and what was left out of it: pictures by cause, pages without any or unreadable."""
 
   pages: int = 0
   pictures: int = 0
@@ -30,13 +30,13 @@ class Counts:
   narrow: int = 0
   plain: int = 0
   dropped: int = 0
+  damaged: int = 0
 
   def __str__(self) -> str:
-    left_out = {name: n for name, n in vars(self).items() if n and name not in ("pages", "pictures", "dropped")}
-    causes = ", ".join(f"{n} {name}" for name, n in left_out.items()) or "none"
-    return (
-      f"{self.pages} pages with {self.pictures} pictures; left out: {causes}, and {self.dropped} pages without one"
-    )
+    causes = ("missing", "broken", "small", "narrow", "plain")
+    left_out = ", ".join(f"{vars(self)[name]} {name}" for name in causes if vars(self)[name]) or "none"
+    pages = f"{self.dropped} pages without one" + (f", {self.damaged} damaged pages" if self.damaged else "")
+    return f"{self.pages} pages with {self.pictures} pictures; left out: {left_out}, and {pages}"
 
 
 class Interleaved(Source):
@@ -49,9 +49,9 @@ class Interleaved(Source):
   - `obelics`: `texts` and `images` of equal length, one of them null at each place, and `metadata`.
 
   A picture is named by its path in the tar or folder `images`, by its last part, or is base64 itself. Missing ones are
-  left out, and so are pages that keep none; `counts` tells how many. The filters of M3W (Flamingo, arXiv 2204.14198,
-  appendix A.3) are `side=64`, `ratio=3` and `plain=true`; they open every picture once, `plain` decodes it. Large
-  sets are filtered once, by launch/prepare.py.
+  left out, and so are pages that keep none or cannot be read; `counts` tells how many. The filters of M3W (Flamingo,
+  arXiv 2204.14198, appendix A.3) are `side=64`, `ratio=3` and `plain=true`; they open every picture once, `plain`
+  decodes it. Large sets are filtered once, by launch/prepare.py.
   """
 
   def __init__(
@@ -98,7 +98,12 @@ class Interleaved(Source):
 
   def _usable(self, table: int, row: int, check: pages.Check) -> bool:
     """Counts the pictures of a page; whether it keeps any."""
-    found = self.read_page(self.tables[table][row])
+    try:
+      found = self.read_page(self.tables[table][row])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+      logging.warning("row %d of %s is no page: %r", row, self.tables[table].path, error)
+      self.counts.damaged += 1
+      return False
     kept = 0
     for number, picture in enumerate(found.pictures):
       cause = self._fault(picture, check)
