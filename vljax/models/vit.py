@@ -105,6 +105,11 @@ class ViT(nn.Module):
     x = parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
     return self.blocks(x, train=train)
 
+  def grid(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b i j d"]:
+    """The outputs of the last block at each patch, not yet normalized."""
+    x, side = self.tokens(image, train=train)[:, self.extra :], self.image_size // self.patch
+    return x.reshape(x.shape[0], side, side, self.width)
+
   @nn.nowrap
   def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"]]:
     """Zeros of the shapes that the model takes, for `init`."""
