@@ -11,7 +11,7 @@ import jax
 from etils import epath
 
 from vljax import config as config_lib
-from vljax import hub, recipes, report
+from vljax import hub, interop, recipes, report
 from vljax.checkpoint import Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import sources, vocabulary
@@ -37,7 +37,7 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   meshes.initialize()
   tokenizer = None
   if parsed.tokenizer is not None:
-    prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir)
+    prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir, lambda path: interop.load_tower(path).tokenizer)
     processes.first(prepare)
     tokenizer = prepare()
   recipe = recipes.build(parsed, tokenizer)

