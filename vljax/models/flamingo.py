@@ -138,7 +138,7 @@ class Flamingo(nn.Module):
     y, first = self.lm.logits(x), self.lm.vocab
     return y.at[..., first : first + self.silent].set(HIDDEN) if self.silent else y
 
-  def prefill(
+  def begin(
     self,
     tokens: Int[Array, "b t"],
     visual: Float[Array, "b n l d"] | None,
@@ -146,12 +146,11 @@ class Flamingo(nn.Module):
     *,
     room: int,
     key_padding: Bool[Array, "b t"] | None = None,
-  ) -> tuple[Float[Array, "b t v"], Memory]:
-    """(logits, memory) after reading prompts; `decode` goes on from there.
+  ) -> tuple[Float[Array, "b t d"], Memory]:
+    """(what `logits` takes, memory) after reading prompts, of which `key_padding` tells the real tokens.
 
     Args:
       room: for how many tokens in all.
-      key_padding: which tokens are real; those of a prompt stand in a row.
     """
     b, t = tokens.shape
     visual, phi = self._media(tokens, visual, phi)
@@ -160,17 +159,17 @@ class Flamingo(nn.Module):
     graft = None if self.graft is None else self.graft.cache(b, room)
     seen = self.xattn.remember(visual)
     memory = Memory(self.lm.cache(b, room), graft, seen, jnp.take_along_axis(phi, last[:, None], axis=1)[:, 0])
-    return self.decode(tokens, memory, phi=phi, key_padding=key_padding)
+    return self.go_on(tokens, memory, phi=phi, key_padding=key_padding)
 
-  def decode(
+  def go_on(
     self,
     tokens: Int[Array, "b t"],
     memory: Memory,
     *,
     phi: Int[Array, "b t"] | None = None,
     key_padding: Bool[Array, "b t"] | None = None,
-  ) -> tuple[Float[Array, "b t v"], Memory]:
-    """(logits, memory) with the next tokens read, too; phi: None goes on looking at the last medium."""
+  ) -> tuple[Float[Array, "b t d"], Memory]:
+    """(what `logits` takes, memory) with the next tokens read, too; phi: None goes on looking at the last medium."""
     phi = jnp.broadcast_to(memory.phi[:, None], tokens.shape) if phi is None else phi
     insert, options = self.xattn(None, phi, None, memory.visual), dict(key_padding=key_padding)
     x, graft = self.lm.embed(tokens), memory.graft
@@ -179,7 +178,19 @@ class Flamingo(nn.Module):
     else:
       x, lm = self.lm.run(x, cache=memory.lm, **options)
       x, graft = self.graft.run(x, cache=memory.graft, insert=insert, **options)
-    return self.logits(x), dataclasses.replace(memory, lm=lm, graft=graft)
+    return x, dataclasses.replace(memory, lm=lm, graft=graft)
+
+  def prefill(
+    self, tokens: Int[Array, "b t"], visual: Float[Array, "b n l d"] | None, phi: Int[Array, "b t"] | None, **more: Any
+  ) -> tuple[Float[Array, "b t v"], Memory]:
+    """(logits, memory) of `begin`."""
+    x, memory = self.begin(tokens, visual, phi, **more)
+    return self.logits(x), memory
+
+  def decode(self, tokens: Int[Array, "b t"], memory: Memory, **more: Any) -> tuple[Float[Array, "b t v"], Memory]:
+    """(logits, memory) of `go_on`."""
+    x, memory = self.go_on(tokens, memory, **more)
+    return self.logits(x), memory
 
   def attention_map(
     self,
