@@ -120,7 +120,7 @@ class HfJson(base.Tokenizer):
     super().__post_init__()
     _ = self.eos_id, self.bos_id
 
-  @property
+  @functools.cached_property
   def pieces(self) -> int:
     return max(self._core.get_vocab().values()) + 1
 
