@@ -18,8 +18,11 @@ FLOORS = (
   ("checkpoint", "interop", "generate"),
   ("evaluate", "train"),
   ("recipes", "tasks"),
-  ("hub", "plan", "report", "prepare", "convert", "encode", "experiment", "sweep", "program"),
-)
+  (
+    "language", "flamingo", "chat", "hub", "plan", "report", "prepare", "convert", "encode", "experiment", "sweep",
+    "program",
+  ),
+)  # fmt: skip
 WITHOUT_FLAX = ("types", "tree", "config", "ops", "parallel", "objectives", "data")
 NEVER_AT_MODULE_LEVEL = ("torch", "tensorflow", "torchvision", "transformers", "open_clip", "timm")
 # Raw files are read here and nowhere else: offset indices, tars, zip containers. The rest goes through epath.

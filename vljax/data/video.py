@@ -67,11 +67,26 @@ def read(video: decode.Picture | list, fps: float | None = None) -> tuple[list[I
   frames = pictures.frames_of(video)
   if len(frames) == 1 and not isinstance(video, list | tuple):
     image = decode.open_any(frames[0])
-    if getattr(image, "n_frames", 1) > 1:
+    if is_animated(image):
       return _animation(image)
     frames = strip(decode.load(decode.open_rgb(image)))
   opened = [decode.open_rgb(frame) for frame in frames]
   return opened, None if fps is None else [i / fps for i in range(len(opened) + 1)]
+
+
+def animation(picture: decode.Picture) -> list[Image.Image] | None:
+  """The frames of an animated picture; None of any other.
+
+  Raises:
+    ValueError: it is no picture, or a damaged one.
+  """
+  image = decode.open_any(picture)
+  return _animation(image)[0] if is_animated(image) else None
+
+
+def is_animated(image: Image.Image) -> bool:
+  """Whether a picture has several frames."""
+  return getattr(image, "n_frames", 1) > 1
 
 
 def strip(picture: Image.Image) -> list[Image.Image]:

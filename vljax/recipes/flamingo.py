@@ -15,7 +15,7 @@ from vljax.data.interleave import CHUNK, IMAGE
 from vljax.evaluate import perplexity
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import variables
-from vljax.models import flamingo, groups
+from vljax.models import flamingo, groups, nfnet
 from vljax.objectives import lm
 from vljax.ops import augment
 from vljax.parallel import Axis
@@ -86,7 +86,8 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   model = build_model(config)
   if tokenizer is not None:
     check_tokenizer(model, tokenizer)
-  functions, steps = Functions(model, config.preprocess), augment.build(config.augment)
+  inner, view = nfnet.viewed(model, "vision")
+  functions, steps = Functions(inner, config.preprocess), augment.build(config.augment)
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
     check_fields(batch)
@@ -114,7 +115,8 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     streams=tuple(config.streams),
   )
   evals = {} if tokenizer is None else {k: _evaluation(e, tokenizer, k) for k, e in config.evals.items()}
-  return Recipe(init=init, phases=(phase,), prepare=prepare, predict=functions.predict(), evals=evals, model=model)
+  predict = Functions(model, config.preprocess).predict()
+  return Recipe(init=init, phases=(phase,), prepare=prepare, view=view, predict=predict, evals=evals, model=model)
 
 
 def build_model(config: Config) -> flamingo.Flamingo:

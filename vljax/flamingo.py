@@ -1,0 +1,154 @@
+"""A Flamingo that is asked in words, pictures and clips."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from vljax.data import interleave, pictures
+from vljax.generate import Inputs
+from vljax.generate.writer import padded
+from vljax.language import LanguageBundle
+from vljax.layers.batch_norm import variables
+from vljax.models import flamingo
+from vljax.recipes import clip
+from vljax.types import Bool, Float, Int, Params, UInt8
+
+Part = str | Image.Image | np.ndarray | bytes | epath.Path | Sequence[Any]
+"""A text, a picture, or a clip: a list of pictures. Strings are texts, so a picture's path is an epath.Path."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlamingoSpeaker:
+  """A Flamingo's functions for writing: it sees the media of a prompt once, and keeps looking at the last one."""
+
+  model: flamingo.Flamingo
+  preprocess: clip.Preprocess
+
+  def begin(self, params: Params, inputs: Inputs, room: int) -> tuple[Float[Any, "n t d"], flamingo.Memory]:
+    visual = self.visual(params, inputs["images"], inputs["frames"]) if inputs["images"].shape[1] else None
+    phi = None if visual is None else inputs["phi"]
+    return self._apply(params, inputs["tokens"], visual, phi, room=room, key_padding=inputs["real"], method="begin")
+
+  def go_on(
+    self, params: Params, tokens: Int[Any, "n t"], real: Bool[Any, "n t"], state: flamingo.Memory
+  ) -> tuple[Float[Any, "n t d"], flamingo.Memory]:
+    return self._apply(params, tokens, state, key_padding=real, method="go_on")
+
+  def head(self, params: Params, x: Float[Any, "*n d"]) -> Float[Any, "*n v"]:
+    return self._apply(params, x, method="logits")
+
+  def visual(
+    self, params: Params, images: UInt8[Any, "b n f h w c"], frames: Bool[Any, "b n f"]
+  ) -> Float[Any, "b n l d"]:
+    """The visual tokens of raw media."""
+    return self._apply(params, self.preprocess.apply(images), frames, method="encode_image")
+
+  def _apply(self, params: Params, *inputs: Any, **options: Any) -> Any:
+    return self.model.apply(variables(params), *inputs, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlamingoBundle(LanguageBundle):
+  """A Flamingo, its parameters and its tokenizer.
+
+  A prompt is a text, or a list of texts, pictures and clips (see Part); "<EOC>", alone, ends the text before it, as
+  between the examples of a few-shot prompt.
+
+  Attributes:
+    rules: how pictures are normalized and resized.
+  """
+
+  rules: clip.Preprocess = clip.Preprocess(resize="longest")
+
+  @functools.cached_property
+  def speaker(self) -> FlamingoSpeaker:
+    return FlamingoSpeaker(self.model, self.rules)
+
+  @property
+  def stops(self) -> tuple[int, ...]:
+    return (*super().stops, self.words.token_id(interleave.CHUNK))
+
+  @property
+  def length(self) -> int:
+    return self.model.lm.length
+
+  @property
+  def size(self) -> int:
+    """Pixels per side of what the vision encoder sees."""
+    return self.model.vision.image_size
+
+  def preprocess(self, picture: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture as the vision encoder sees it, in a square whose margins have the mean color, not yet normalized.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no such file, or it is no picture.
+    """
+    if isinstance(picture, epath.Path) or hasattr(picture, "__fspath__"):
+      path = epath.Path(picture)
+      if not path.exists():
+        raise FileNotFoundError(f"there is no picture {path}")
+      picture = path.read_bytes()
+    mean = tuple(round(255 * float(x)) for x in self.rules.constants[0])
+    return pictures.square(picture, self.size, mean, self.rules.interpolation)
+
+  def read(self, prompts: Sequence[str | Sequence[Part]]) -> Inputs:
+    """What the speaker begins with: `tokens`, `real`, `phi` [n t], and `images`, `frames` [n m f ...].
+
+    Raises:
+      ValueError: a prompt is neither a text nor a list.
+    """
+    for prompt in prompts:
+      if not isinstance(prompt, str | list | tuple):
+        raise ValueError(
+          f"a prompt is {prompt!r:.80} of type {type(prompt).__name__}; legal: str, a list of texts, pictures, clips"
+        )
+    made = [interleave.prompt([p] if isinstance(p, str) else p, self.words) for p in prompts]
+    tokens, real = padded([document["tokens"] for document in made])
+    phi, _ = padded([document["phi"] for document in made])
+    images, frames = self._media([document["media"] for document in made])
+    return {"tokens": tokens, "real": real, "phi": phi, "images": images, "frames": frames}
+
+  def encode_image(self, media: Any) -> Float[np.ndarray, "n l d"]:
+    """The visual tokens of pictures and clips; one picture alone is a list of one."""
+    media = list(media) if isinstance(media, list | tuple) else [media]
+    images, frames = self._media([media])
+    return np.asarray(self._encode(self.params, images, frames))[0]
+
+  def attention_map(self, prompt: Sequence[Part], layer: int) -> tuple[list[str], Float[np.ndarray, "t f i j"]]:
+    """(the pieces of a prompt, where in its picture each looks in a gated block): see `Flamingo.attention_map`."""
+    inputs = self.read([prompt])
+    real = np.asarray(inputs["real"])[0]
+    maps = self._look(self.params, {**inputs, "layer": layer})
+    return [self.words.decode([int(i)]) for i in inputs["tokens"][0][real]], np.asarray(maps)[0][real]
+
+  def _media(
+    self, rows: Sequence[Sequence[Any]]
+  ) -> tuple[UInt8[np.ndarray, "n m f h w 3"], Bool[np.ndarray, "n m f"]]:
+    clips = [[[self.preprocess(p) for p in pictures.frames_of(medium)] for medium in row] for row in rows]
+    most = max(map(len, clips), default=0)
+    longest = max((len(clip) for row in clips for clip in row), default=1)
+    images = np.zeros((len(rows), most, longest, self.size, self.size, 3), np.uint8)
+    frames = np.zeros((len(rows), most, longest), bool)
+    frames[..., 0] = True  # of what is no medium as well: nobody looks there, but a mean of nothing is no number
+    for i, row in enumerate(clips):
+      for j, clip_ in enumerate(row):
+        images[i, j, : len(clip_)], frames[i, j, : len(clip_)] = np.stack(clip_), True
+    return images, frames
+
+  @functools.cached_property
+  def _encode(self) -> Any:
+    return jax.jit(self.speaker.visual)
+
+  def _look(self, params: Params, inputs: Inputs) -> Any:
+    images = self.rules.apply(jnp.asarray(inputs["images"]))
+    return self.model.apply(
+      variables(params), inputs["tokens"], images, inputs["phi"], inputs["layer"], frames=inputs["frames"],
+      key_padding=inputs["real"], method="attention_map",
+    )  # fmt: skip
