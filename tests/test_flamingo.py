@@ -1,0 +1,81 @@
+"""The bundle of a Flamingo: prompts of texts and media, text, likelihoods, maps."""
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+from flax.core import meta
+
+from vljax.data import interleave, tokenizers
+from vljax.flamingo import FlamingoBundle
+from vljax.models import flamingo
+from vljax.recipes import clip
+
+
+@pytest.fixture(scope="module")
+def bundle():
+  """A random model whose gates are open, with a vocabulary learned from a few words."""
+  words = [
+    f"{a} {b} {c}" for a in ("a", "the", "no") for b in ("red", "blue", "green") for c in ("dog", "cat", "fish")
+  ]
+  tokenizer = tokenizers.train_sentencepiece(words, 278, length=16)
+  tokenizer = type(tokenizer)(vocabulary=tokenizer.vocabulary, length=16, added=(interleave.IMAGE, interleave.CHUNK))
+  model = flamingo.build("test", lm=dict(vocab=tokenizer.pieces, length=64))
+  params = meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs()))["params"]
+  opened = jax.tree.map_with_path(lambda k, x: x + 0.8 if "gate" in str(k[-1]) else x, params)
+  return FlamingoBundle(model, opened, {}, tokenizer, rules=clip.Preprocess(resize="longest"))
+
+
+@pytest.fixture(scope="module")
+def pictures():
+  draw = np.random.default_rng(0)
+  return [draw.integers(0, 255, (16, 24, 3), dtype=np.uint8) for _ in range(3)]
+
+
+def test_batches_and_padding_change_no_answer(bundle, pictures):
+  a, b, c = pictures
+  prompts = [[a, "a red dog", "<EOC>", b, "a blue"], "the green cat", [[a, b, c], "no"]]
+  together = bundle.generate_all(prompts, max_tokens=5)
+  assert together == [bundle.generate(prompt, max_tokens=5) for prompt in prompts]
+  assert "".join(bundle.generate(prompts[0], max_tokens=5, stream=True)) == together[0]
+
+
+def test_scores_are_sums_of_the_logits(bundle, pictures):
+  prompt, options = [pictures[0], "a red"], [" dog", " cat"]
+  for option, found in zip(options, bundle.score(prompt, options), strict=True):
+    ids = bundle.words.plain(option)
+    before = len(bundle.logits(prompt))
+    inputs = bundle.read([prompt])
+    inputs["tokens"][0, before : before + len(ids)] = ids
+    inputs["real"][0, before : before + len(ids)] = True
+    inputs["phi"][0, before : before + len(ids)] = 1
+    likely = jax.nn.log_softmax(bundle.writer.logits(inputs)[0])
+    wanted = sum(float(likely[before - 1 + i, token]) for i, token in enumerate(ids))
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_only_the_own_picture_is_seen(bundle, pictures):
+  a, b, c = pictures
+  one = bundle.logits([a, "a dog", b, "a cat"])
+  other = bundle.logits([a, "a dog", c, "a cat"])
+  differs = np.abs(one - other).max(1) > 1e-5
+  first = list(bundle.read([[a, "a dog", b, "a cat"]])["phi"][0]).index(2)
+  assert not differs[:first].any()
+  assert differs[first:].all()
+
+
+def test_maps_have_a_share_for_each_position(bundle, pictures):
+  pieces, maps = bundle.attention_map([pictures[0], "a red dog"], 1)
+  assert len(pieces) == len(maps)
+  assert pieces[1] == interleave.IMAGE
+  np.testing.assert_allclose(maps[1:].sum((1, 2, 3)), 1, atol=1e-5)
+  assert not maps[0].any()
+
+
+def test_what_is_no_prompt_is_refused(bundle, pictures):
+  with pytest.raises(ValueError, match="legal: str, a list of texts, pictures, clips"):
+    bundle.generate(pictures[0])
+  with pytest.raises(FileNotFoundError, match="there is no picture nowhere.jpg"):
+    bundle.generate([epath.Path("nowhere.jpg"), "a"])
+  with pytest.raises(ValueError, match="max_tokens = 64; the model was made for 64 together"):
+    bundle.generate("a red dog", max_tokens=64)
