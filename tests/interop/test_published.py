@@ -3,10 +3,14 @@
 import hashlib
 import json
 
+import jax
+import numpy as np
 import pytest
 
 from vljax import interop
-from vljax.interop import hugging_face, open_clip, openai, published
+from vljax.interop import hugging_face, open_clip, openai, published, siglip
+from vljax.interop.imported import Imported, clip_preprocess
+from vljax.models import dual_encoder, fitting
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +54,9 @@ def test_names(cache):
   assert published.find("openai:vit-b/32") == published.Published(
     "openai:vit-b/32", "openai", published.OPENAI["ViT-B-32"]
   )
+  assert published.find("openai:rn50x16").url == published.OPENAI["RN50x16"]
+  assert {f"openai:{n}" for n in dual_encoder.VARIANTS if n.startswith("RN")} <= set(names)
+  assert published.find("open_clip:ViT-SO400M-14-SigLIP2/webli").repository == "timm/ViT-SO400M-14-SigLIP2"
   assert published.find("openai:ViT-L-14@336px").url == published.OPENAI["ViT-L-14-336"]
   assert published.find("hf:a/b@v2").revision == "v2"
   assert len({published.find(n).place for n in names}) == len(names)
@@ -65,7 +72,7 @@ def test_paths_are_no_names(source):
   [
     ("openai:ViT-B-23", "unknown published name openai: 'ViT-B-23'; did you mean 'ViT-B-32'?"),
     ("open_clip:ViT-B-32/laion", "unknown published name open_clip: 'ViT-B-32/laion'"),
-    ("hf:clip", "unknown published name 'hf:clip'; legal: hf:ORG/NAME, openai:ViT-B-32"),
+    ("hf:clip", "unknown published name 'hf:clip'; legal: hf:ORG/NAME, openai:RN50"),
     ("hf:../x", "unknown published name 'hf:../x'"),
   ],
 )
@@ -132,6 +139,23 @@ def test_a_repository_of_the_hub(make, hub, monkeypatch):
   made.assert_equal(interop.load("hf:me/clip"))
   monkeypatch.setenv("HF_HUB_OFFLINE", "1")
   made.assert_equal(interop.load("hf:me/clip"))
+
+
+def test_a_repository_of_a_siglip_model(hub):
+  """Its config, not its name, says what it holds."""
+  tower = dict(variant="test", activation="gelu_tanh", epsilon=1e-6)
+  config = dict(
+    image=dict(pool="map", norm_pre=False, patch_bias=True, **tower),
+    text=dict(pool="last", causal=False, **tower),
+    dim=32,
+    **siglip.FIELDS,
+  )
+  params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), fitting.abstract(dual_encoder.build_from(**config)))
+  made = Imported(config, params, clip_preprocess(16) | dict(resize_mode="squash"), {})
+  publish(hub, "me/siglip", lambda folder: siglip.save(folder, made))
+  found = interop.load("hf:me/siglip")
+  assert found.model().image.pool == "map"
+  jax.tree.map(np.testing.assert_array_equal, found.params, params)
 
 
 def test_a_repository_of_open_clip(make, hub, monkeypatch):

@@ -7,7 +7,19 @@ from etils import epath
 
 from vljax import config
 from vljax.data import packages
-from vljax.interop import bert, big_vision, efficientnet, hugging_face, open_clip, openai, published, siglip
+from vljax.interop import (
+  bert,
+  big_vision,
+  efficientnet,
+  hugging_face,
+  language,
+  open_clip,
+  openai,
+  published,
+  siglip,
+  timm_vit,
+  torchvision,
+)
 from vljax.interop.imported import Imported
 from vljax.interop.published import list_published
 from vljax.interop.tower import Tower
@@ -17,11 +29,8 @@ FORMATS: dict[str, Any] = {
 }  # fmt: skip
 """Format to the module with its `load` and `save`."""
 
-TOWERS: dict[str, Callable[..., Tower]] = {"bert": bert.load, "efficientnet": efficientnet.load}
-"""Kind of single tower to the reader of its files."""
-
 __all__ = [
-  "FORMATS", "TOWERS", "Imported", "Tower", "detect", "list_published", "load", "load_tower", "save",
+  "FORMATS", "Imported", "Tower", "detect", "list_published", "load", "load_tower", "save",
 ]  # fmt: skip
 
 
@@ -38,14 +47,19 @@ def load(source: epath.PathLike, *, format: str | None = None, activation: str |
   """
   if published.is_published(source):
     entry = published.find(str(source))
-    source, format = published.fetch(entry), format or entry.format
+    source = published.fetch(entry)
+    format = format or (detect(source) if entry.repository else entry.format)
   format = format or detect(source)
   options = {} if activation is None else {"activation": activation}
   return config.choose("checkpoint format", format, FORMATS).load(source, **options)
 
 
 def load_tower(source: epath.PathLike, **options: Any) -> Tower:
-  """One published encoder: a BertModel's folder, an EfficientNet's weights, or `package:NAME` that holds either.
+  """One published encoder: a BertModel's folder, weights of a ResNet, ViT or EfficientNet as timm and others have
+  them, a timm folder of the hub, or `package:NAME` that holds any of these.
+
+  Args:
+    options: of the kind's reader, such as `activation` of a ViT whose files do not tell it.
 
   Raises:
     FileNotFoundError: there is no such path, or the package is not installed; gives the command.
@@ -54,7 +68,17 @@ def load_tower(source: epath.PathLike, **options: Any) -> Tower:
   path = packages.resolve(source)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist")
-  return TOWERS["bert" if path.is_dir() else "efficientnet"](path, **options)
+  if bert.is_bert(path):
+    return bert.load(path, **options)
+  if language.is_language(path):
+    return language.load(path, **options)
+  file = hugging_face.find_weights(path) if path.is_dir() else path
+  state, where = openai.read_state(file), str(file)
+  if timm_vit.is_vit(state):
+    return timm_vit.from_state(state, where=where, content=timm_vit.said(file), **options)
+  if torchvision.is_resnet(state):
+    return torchvision.tower(state, where, **options)
+  return efficientnet.from_state(state, **{"num_classes": None, **options}, where=where)
 
 
 def save(path: epath.PathLike, imported: Imported, format: str) -> list[str]:

@@ -25,6 +25,11 @@ BLOCK = 2**20
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
 OPENAI = {
+  "RN50": f"{_OPENAI}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+  "RN101": f"{_OPENAI}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
+  "RN50x4": f"{_OPENAI}/7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt",
+  "RN50x16": f"{_OPENAI}/52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt",
+  "RN50x64": f"{_OPENAI}/be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt",
   "ViT-B-32": f"{_OPENAI}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
   "ViT-B-16": f"{_OPENAI}/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
   "ViT-L-14": f"{_OPENAI}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
@@ -32,6 +37,13 @@ OPENAI = {
 }
 """Name to address, which holds the file's sha256 (openai/CLIP, clip/clip.py)."""
 
+_SIGLIP = (
+  *(f"ViT-B-16-SigLIP{size}" for size in ("", "-256", "-384", "-512", "2", "2-256", "2-384", "2-512")),
+  *(f"ViT-L-16-SigLIP{size}" for size in ("-256", "-384", "2-256", "2-384", "2-512")),
+  *(f"ViT-SO400M-14-SigLIP{size}" for size in ("", "-384", "2", "2-378")),
+  *(f"ViT-SO400M-16-SigLIP2-{size}" for size in (256, 384, 512)),
+  "ViT-B-32-SigLIP2-256", "ViT-gopt-16-SigLIP2-256", "ViT-gopt-16-SigLIP2-384",
+)  # fmt: skip
 OPEN_CLIP = {
   "ViT-B-32/laion2b_s34b_b79k": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
   "ViT-B-32/datacomp_xl_s13b_b90k": "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
@@ -50,15 +62,17 @@ OPEN_CLIP = {
   "ViT-H-14/dfn5b": "apple/DFN5B-CLIP-ViT-H-14",
   "ViT-g-14/laion2b_s34b_b88k": "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
   "ViT-bigG-14/laion2b_s39b_b160k": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+  **{f"{name}/webli": f"timm/{name}" for name in _SIGLIP},
 }
 """Model and tag to the repository of the hub that holds open_clip_config.json and the weights."""
 
 HF = (
   "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14",
   "openai/clip-vit-large-patch14-336", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-  "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+  "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "google/siglip-base-patch16-224", "google/siglip-so400m-patch14-384",
+  "google/siglip2-base-patch16-224",
 )  # fmt: skip
-"""Some repositories that hold a CLIPModel; every other one can be named too."""
+"""Some repositories that hold a CLIPModel or a SiglipModel; every other one can be named too."""
 
 FILES = {
   "hf": (
@@ -67,6 +81,10 @@ FILES = {
     ("preprocessor_config.json", None),
     ("merges.txt", None),
     ("tokenizer.json", None),
+    ("spiece.model", None),
+    ("tokenizer.model", None),
+    ("vocab.json", None),
+    ("tokenizer_config.json", None),
   ),
   "open_clip": (
     ("open_clip_config.json",),

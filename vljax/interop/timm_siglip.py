@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from vljax import config as config_lib
-from vljax.interop import names, openai
+from vljax.interop import names, openai, timm_vit
 from vljax.interop.limits import Limits
-from vljax.interop.names import Table, linear, need, norm, row
+from vljax.interop.names import Table, linear, need, row
+from vljax.interop.timm_vit import SIGLIP as ACTIVATIONS
 from vljax.models.vit import ViT
 
 FIRST = "visual.trunk.pos_embed"
@@ -23,24 +24,7 @@ FIELDS = dict(scale_init=0.0, bias_init=0.0, max_scale=None, image_projection="n
 """What each has besides its towers; the scores' scale and bias come with the weights."""
 
 EPSILON = 1e-6
-HEADS = {1152: 16, 1536: 16}
-"""Heads by width, where they are not 64 wide."""
-
-ACTIVATIONS = {
-  **dict.fromkeys((f"vit_base_patch16_siglip_{n}" for n in (224, 256, 384, 512)), "gelu"),
-  **dict.fromkeys((f"vit_large_patch16_siglip_{n}" for n in (256, 384)), "gelu"),
-  **dict.fromkeys((f"vit_so400m_patch14_siglip_{n}" for n in (224, 378, 384)), "gelu"),
-  **dict.fromkeys((f"vit_so400m_patch16_siglip_{n}" for n in (256, 384, 512)), "gelu_tanh"),
-  **dict.fromkeys((f"vit_giantopt_patch16_siglip_{n}" for n in (256, 384)), "gelu_tanh"),
-  "vit_base_patch32_siglip_256": "gelu_tanh",
-  "vit_large_patch16_siglip_512": "gelu_tanh",
-}
-"""timm's name to the activation of the model that it stands for (timm 1.0.31)."""
-
 WIDTHS = {"base": 768, "large": 1024, "so400m": 1152, "giantopt": 1536}
-
-_OURS, _BLOCK, _POOL, _READ = "image/blocks/{n}", "visual.trunk.blocks.{n}", "image/pool", "visual.trunk.attn_pool"
-_QKV = names.QKV
 
 TABLE = Table(
   rows=(
@@ -48,24 +32,7 @@ TABLE = Table(
     *linear("text_head", "text_projection"),
     row("log_scale", "logit_scale", "scalar"),
     row("bias", "logit_bias", "scalar"),
-    row("image/pos", FIRST, "first"),
-    *linear("image/patch", "visual.trunk.patch_embed.proj", "conv"),
-    *norm(f"{_OURS}/norm_1", f"{_BLOCK}.norm1"),
-    row([f"{_OURS}/attention/{x}/kernel" for x in _QKV], f"{_BLOCK}.attn.qkv.weight", "to_heads"),
-    row([f"{_OURS}/attention/{x}/bias" for x in _QKV], f"{_BLOCK}.attn.qkv.bias", "head_bias"),
-    *linear(f"{_OURS}/attention/out", f"{_BLOCK}.attn.proj", "from_heads"),
-    *norm(f"{_OURS}/norm_2", f"{_BLOCK}.norm2"),
-    *linear(f"{_OURS}/mlp/up", f"{_BLOCK}.mlp.fc1"),
-    *linear(f"{_OURS}/mlp/down", f"{_BLOCK}.mlp.fc2"),
-    *norm("image/norm_post", "visual.trunk.norm"),
-    row(f"{_POOL}/query", f"{_READ}.latent", "first"),
-    *linear(f"{_POOL}/attention/query", f"{_READ}.q", "to_heads", "head_bias"),
-    row([f"{_POOL}/attention/{x}/kernel" for x in _QKV[1:]], f"{_READ}.kv.weight", "to_heads"),
-    row([f"{_POOL}/attention/{x}/bias" for x in _QKV[1:]], f"{_READ}.kv.bias", "head_bias"),
-    *linear(f"{_POOL}/attention/out", f"{_READ}.proj", "from_heads"),
-    *norm(f"{_POOL}/norm", f"{_READ}.norm"),
-    *linear(f"{_POOL}/mlp/up", f"{_READ}.mlp.fc1"),
-    *linear(f"{_POOL}/mlp/down", f"{_READ}.mlp.fc2"),
+    *timm_vit.without("visual.trunk.", ("image/cls", "image/norm_pre")),
     *openai.WORDS,
   ),
   dropped=(r"(.*\.)?attn_mask",),
@@ -97,7 +64,7 @@ def infer(state: Mapping[str, np.ndarray], vision: Mapping[str, Any], where: str
     patch=patch,
     width=width,
     depth=1 + max(int(n[1]) for n in found if n),
-    heads=HEADS.get(width, max(1, width // 64)),
+    heads=timm_vit.HEADS.get(width, max(1, width // 64)),
     mlp=need(state, "visual.trunk.blocks.0.mlp.fc1.bias", where).shape[0],
     activation=activation,
     epsilon=EPSILON,
@@ -114,7 +81,7 @@ def vision_cfg(image: ViT, limits: Limits) -> dict[str, Any]:
   sizes = {width: word for word, width in WIDTHS.items()}
   name = f"vit_{sizes.get(image.width)}_patch{image.patch}_siglip_{image.image_size}"
   if name in ACTIVATIONS:
-    heads = HEADS.get(image.width, image.width // 64)
+    heads = timm_vit.HEADS.get(image.width, image.width // 64)
     limits.usual(
       image, activation=ACTIVATIONS[name], epsilon=EPSILON, heads=heads, pool="map", norm_pre=False, patch_bias=True
     )

@@ -9,7 +9,9 @@ from etils import epath
 
 from vljax import config as config_lib
 from vljax import tree
+from vljax.data.mean_std import MEAN_STD
 from vljax.interop import names, openai, safetensors_reader, torch_writer
+from vljax.interop.tower import Tower
 from vljax.layers.batch_norm import STATISTICS, variables
 from vljax.models import fitting, resnet
 
@@ -75,6 +77,25 @@ def from_state(state: Arrays, where: str) -> tuple[dict[str, Any], dict[str, Any
       f"{where}: these norms lack their parameters or their running statistics: {', '.join(missing[:5])}"
     )
   return config, weights
+
+
+def tower(state: Arrays, where: str) -> Tower:
+  """A state dict's ResNet as an image tower, without its classifier, with ImageNet's mean and deviation.
+
+  Raises:
+    ValueError: see `load`.
+  """
+  config, weights = from_state({key: x for key, x in state.items() if not key.startswith("fc.")}, where)
+  statistics = {STATISTICS: {"image": weights.pop(STATISTICS)}}
+  mean, std = MEAN_STD["imagenet"]
+  preprocess = dict(size=config["image_size"], mean=mean, std=std, interpolation="bicubic", resize_mode="shortest")
+  notes = [f"{where} tells no preprocessing: the usual one of ImageNet is used"]
+  return Tower("image", {"tower": "resnet", **config}, {"image": weights, **statistics}, preprocess, notes=notes)
+
+
+def is_resnet(state: Arrays) -> bool:
+  """Whether a state dict has the keys of such a network."""
+  return "layer1.0.conv1.weight" in state
 
 
 def to_state(weights: Mapping[str, Any], where: str = "the weights") -> dict[str, np.ndarray]:
