@@ -80,7 +80,7 @@ class Decoder(nn.Module):
       heads=self.heads, mlp=self.mlp or 4 * self.width, kv_heads=self.kv_heads, head_dim=self.head_dim,
       norm=self.norm, residual=self.residual, activation=self.activation, gated=self.gated,
       attention_bias=self.attention_bias, mlp_bias=self.mlp_bias, interleaved=self.interleaved, qk_norm=self.qk_norm,
-      relative=self.positions == "relative", dropout=self.dropout, residual_scale=(2 * self.depth) ** -0.5,
+      relative=self.positions == "relative", dropout=self.dropout, residual_scale=(2 * max(1, self.depth)) ** -0.5,
       epsilon=self.epsilon, dtype=self.dtype, attention=self.attention, parent=None,
     )  # fmt: skip
     outer, init = self.embed_width or self.width, nn.initializers.normal(0.02)
