@@ -116,6 +116,11 @@ def from_state(
   return Seeing(config, params, notes=notes)
 
 
+def is_connectors(state: Mapping[str, np.ndarray]) -> bool:
+  """Whether a state dict has a resampler or gated blocks with their keys."""
+  return any(GATED.fullmatch(name) or name.removeprefix("module.").startswith("perceiver.") for name in state)
+
+
 def save(path: epath.PathLike, seeing: Seeing) -> None:
   """Write the connectors as a `.pt` that OpenFlamingo loads with `strict=False`.
 
