@@ -41,8 +41,8 @@ def time(name: str, shape: Shape, repeats: int) -> dict[str, Any]:
   }
 
 
-def gradient(call: Callable[..., jax.Array]) -> Callable[..., Any]:
-  return jax.grad(lambda *x: jnp.sum(jnp.square(call(*x))), argnums=(0, 1, 2))
+def gradient(call: Callable[..., jax.Array], inputs: int = 3) -> Callable[..., Any]:
+  return jax.grad(lambda *x: jnp.sum(jnp.square(call(*x))), argnums=tuple(range(inputs)))
 
 
 def ready(function: Callable[..., Any], inputs: list[jax.Array]) -> Callable[[], Any]:

@@ -1,6 +1,6 @@
 """Two blocks of scores joined by one softmax: keys and values of media and latents stay where they are.
 
-On CPUs that is up to 1.3 times faster than attention over the concatenation (docs/results.md).
+On CPUs that is 1.3 to 2.9 times as fast as the paper's form (docs/results.md).
 """
 
 import jax
