@@ -16,7 +16,9 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.timing import Result
 
-NAMES = ("clip_step", "encode_image", "attention", "contrastive_loss", "loop", "loader")
+NAMES = (
+  "clip_step", "encode_image", "attention", "media_attention", "resampler", "contrastive_loss", "loop", "loader",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
