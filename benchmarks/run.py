@@ -17,7 +17,8 @@ from benchmarks import machine
 from benchmarks.timing import Result
 
 NAMES = (
-  "clip_step", "encode_image", "attention", "media_attention", "resampler", "contrastive_loss", "loop", "loader",
+  "clip_step", "encode_image", "attention", "media_attention", "resampler", "nfnet", "contrastive_loss", "augment",
+  "loop", "loader",
 )  # fmt: skip
 
 

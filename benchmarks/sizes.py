@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from vljax import parallel
+from vljax import parallel, recipes
 from vljax.parallel import rules
 from vljax.recipes import clip
 from vljax.train import schedules, state
 from vljax.train.optim import Group, Optimiser
-from vljax.train.run import Stream
+from vljax.train.run import Run, Stream
 from vljax.train.step import Step, due_at
 
 
@@ -61,9 +61,9 @@ class Size:
     return {"image": image, "tokens": tokens}
 
 
-def train_step(config: clip.Config, batch: dict[str, np.ndarray]) -> tuple[state.State, Callable[..., Any]]:
+def train_step(config: Run, batch: dict[str, np.ndarray]) -> tuple[state.State, Callable[..., Any]]:
   """A fresh state on the default mesh, and `step(state, batch) -> (state, metrics)`, not yet compiled."""
-  recipe = clip.build(config)
+  recipe = recipes.build(config)
   mesh = parallel.mesh.make(config.mesh)
   batch = parallel.arrays.to_global(batch, mesh)
   layout = state.Layout(recipe, batch)

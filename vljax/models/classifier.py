@@ -23,6 +23,7 @@ class Classifier(nn.Module):
     head: the projection head; None has none.
     tap: so many layers of the head are kept.
     frozen: the features are not trained: the tower runs as at evaluation, with running statistics (linear evaluation).
+    dropout: of the features, in training.
   """
 
   backbone: Any
@@ -30,14 +31,17 @@ class Classifier(nn.Module):
   head: Any = None
   tap: int = 0
   frozen: bool = False
+  dropout: float = 0.0
 
   def setup(self):
     axes = (Axis.EMBED, None)
+    self.drop = nn.Dropout(self.dropout)
     self.classifier = Linear((self.num_classes,), axes, nn.initializers.zeros, dtype=self.backbone.dtype)
 
   def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b k"]:
     """Logits of normalized NHWC images, in float32."""
-    return self.classifier(self.features(image, train=train)).astype(jnp.float32)
+    features = self.drop(self.features(image, train=train), deterministic=not train)
+    return self.classifier(features).astype(jnp.float32)
 
   def features(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """What the classifier sees."""

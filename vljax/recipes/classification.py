@@ -15,7 +15,7 @@ from vljax.evaluate import probe
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers import batch_norm
-from vljax.models import fitting, resnet, vit
+from vljax.models import fitting, nfnet, resnet, vit
 from vljax.models.classifier import Classifier
 from vljax.models.projected import Projection
 from vljax.objectives import classification
@@ -27,7 +27,7 @@ from vljax.train.recipe import Phase, Recipe
 from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Params, Rng, UInt8
 
-TOWERS: dict[str, Any] = {"resnet": resnet, "vit": vit}
+TOWERS: dict[str, Any] = {"resnet": resnet, "vit": vit, "nfnet": nfnet}
 """Image tower to its module, which has `build(variant, **overrides)`."""
 
 
@@ -67,6 +67,7 @@ class Config(Run):
     tap: so many layers of the head stay below the classifier (SimCLRv2: 1).
     trains: the parameters that are trained; `classifier/.*` is linear evaluation: features are as at evaluation.
     augment: steps of vljax.ops.augment on the device, after the stream's own.
+    dropout: of the features, before the classifier.
     label_smoothing: share of each label that is spread over all classes.
     mixup, cutmix: alpha of each; 0 leaves it out. With both, each is done to half of the examples.
   """
@@ -77,6 +78,7 @@ class Config(Run):
   tap: int = 0
   trains: str = ".*"
   augment: tuple[Any, ...] = ()
+  dropout: float = 0.0
   label_smoothing: float = 0.0
   mixup: float = 0.0
   cutmix: float = 0.0
@@ -87,7 +89,7 @@ class Config(Run):
     super().__post_init__()
     if self.classes < 2:
       raise ValueError(f"config.classes = {self.classes}; legal: 2 or more")
-    for name, most in (("label_smoothing", 1.0), ("mixup", np.inf), ("cutmix", np.inf)):
+    for name, most in (("dropout", 1.0), ("label_smoothing", 1.0), ("mixup", np.inf), ("cutmix", np.inf)):
       if not 0 <= getattr(self, name) < most:
         raise ValueError(f"config.{name} = {getattr(self, name)}; legal: 0 or more, under {most:g}")
     if self.tap and self.head is None:
@@ -102,6 +104,7 @@ def build(config: Config, tokenizer: Tokenizer | None = None) -> Recipe:
   """
   del tokenizer
   model = build_model(config)
+  inner, view = nfnet.viewed(model, "backbone")
   functions = Functions(model, config.preprocess)
   steps = augment.build(config.augment)
 
@@ -122,13 +125,14 @@ def build(config: Config, tokenizer: Tokenizer | None = None) -> Recipe:
   def loss(params, extras, batch, rng):
     image = config.preprocess.apply(batch["image"])
     variables = {"params": params, **extras}
-    logits, extras = model.apply(variables, image, train=True, mutable=list(extras), rngs={"dropout": rng})
+    logits, extras = inner.apply(variables, image, train=True, mutable=list(extras), rngs={"dropout": rng})
     value, metrics = classification.cross_entropy(logits, batch["target"])
     return {"loss": value}, metrics, extras
 
   phase = Phase(name="classify", loss=loss, trains=config.trains, streams=tuple(config.streams))
   evals = {name: _evaluation(e, config, model) for name, e in config.evals.items()}
-  return Recipe(init=init, phases=(phase,), prepare=prepare, predict=functions.predict(), evals=evals, model=model)
+  predict = functions.predict()
+  return Recipe(init=init, phases=(phase,), prepare=prepare, view=view, predict=predict, evals=evals, model=model)
 
 
 def build_model(config: Config) -> Classifier:
@@ -137,7 +141,7 @@ def build_model(config: Config) -> Classifier:
   name = tower.pop("tower", "resnet")
   backbone = config_lib.choose("tower of config.backbone", name, TOWERS).build(**tower)
   head = None if config.head is None else Projection(**config.head, dtype=backbone.dtype)
-  model = Classifier(backbone, config.classes, head, config.tap)
+  model = Classifier(backbone, config.classes, head, config.tap, dropout=config.dropout)
   if config.trains == ".*":
     return model
   mask = tree.split(fitting.abstract(model), config.trains).mask

@@ -12,12 +12,13 @@ import numpy as np
 from vljax import parallel, tree
 from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
 from vljax.evaluate import prompts
-from vljax.evaluate.gallery import Gallery
+from vljax.evaluate.gallery import FeatureGallery, Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
-from vljax.models import dual_encoder, fitting, groups
+from vljax.models import dual_encoder, fitting, groups, nfnet
 from vljax.models import text as text_tower
 from vljax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
+from vljax.ops import augment
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
 from vljax.train.run import Run
@@ -60,7 +61,7 @@ class Evaluation:
 
   Attributes:
     kind: `retrieval` of captions and pictures, or `zeroshot` classification of the source's classes.
-    source: `kind:path?split=val...`.
+    source: `kind:path?split=val...`; `features:` needs the projections alone.
     every: steps between evaluations; 0: at the end only.
     templates: prompts of `zeroshot`; None: those of `names`, or "a photo of a {}.".
     names: the data set (evaluate.prompts.CLASS_NAMES) that `zeroshot` takes class names from; None: the source's own.
@@ -107,6 +108,7 @@ class Config(Run):
     layer_decay: tower to what each group's learning rate is multiplied by for every group above it.
     trains: the parameters that are trained; the others are frozen. A tower of which nothing is trained runs as at
       evaluation: without dropout, and with the batch statistics that it has.
+    augment: steps of vljax.ops.augment on the device, after the streams' own.
   """
 
   variant: str | None = None
@@ -120,6 +122,7 @@ class Config(Run):
   lock: Mapping[str, int] = dataclasses.field(default_factory=dict)
   layer_decay: Mapping[str, float] = dataclasses.field(default_factory=dict)
   trains: str = ".*"
+  augment: tuple[Any, ...] = ()
   preprocess: Preprocess = Preprocess()
   tokenizer: vocabulary.Vocabulary | None = vocabulary.Vocabulary()
   evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
@@ -143,6 +146,13 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   towers = Towers(model, config.preprocess)
 
   fixed = frozen_towers(model, trains)
+  inner, view = nfnet.viewed(model, "image")
+  steps = augment.build(config.augment)
+
+  def prepare(batch: Batch, rng: Rng) -> Batch:
+    if not config.augment or "image" not in batch:
+      return batch
+    return {**batch, "image": 255.0 * steps(rng, batch["image"].astype(jnp.float32) / 255.0)}
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
     check_fields(batch, fixed)
@@ -155,13 +165,13 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     z, extras = {}, dict(extras)
     for name, field in FIELDS.items():
       if f"{name}_features" in batch:
-        z[name] = model.apply({"params": params}, batch[f"{name}_features"], method=f"project_{name}")
+        z[name] = inner.apply({"params": params}, batch[f"{name}_features"], method=f"project_{name}")
         continue
       x = towers.normalize(batch[field]) if name == "image" else batch[field]
       train = name not in fixed
       moving = [STATISTICS] if train and name in extras.get(STATISTICS, {}) else False
       options = dict(method=f"encode_{name}", train=train, rngs={"dropout": rng}, mutable=moving)
-      found = model.apply({"params": params, **extras}, x, **options)
+      found = inner.apply({"params": params, **extras}, x, **options)
       z[name], new = found if moving else (found, {})
       extras |= new
     return (z["image"], z["text"]), extras
@@ -180,21 +190,14 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   rates = groups.rates(_names(model), config.layer_decay) if config.layer_decay else None
   phase = Paired(name="clip", embed=embed, join=join, trains=trains, rates=rates, streams=tuple(config.streams))
   evals = {} if tokenizer is None else {k: _evaluation(e, config, model, tokenizer) for k, e in config.evals.items()}
-  return Recipe(init=init, phases=(phase,), predict=towers.predict(), evals=evals, model=model)
+  return Recipe(
+    init=init, phases=(phase,), prepare=prepare, view=view, predict=towers.predict(), evals=evals, model=model
+  )
 
 
 def build_model(config: Config) -> dual_encoder.DualEncoder:
   """The dual encoder of a config; blocks at the bottom of a tower that is not trained get no weight gradients."""
-  model, trains = _whole(config), trained(config)
-  if trains == ".*":
-    return model
-  mask = tree.split(fitting.abstract(model), trains).mask
-  held = {}
-  for name in ("image", "text"):
-    if tree.STACK in mask[name] and hasattr(getattr(model, name), "held"):
-      live = np.stack(jax.tree.leaves(mask[name][tree.STACK])).any(0)
-      held[name] = int(np.argmax(live)) if live.any() else len(live)
-  return model.clone(**{name: getattr(model, name).clone(held=count) for name, count in held.items()})
+  return groups.hold(_whole(config), ("image", "text"), trained(config))
 
 
 def trained(config: Config) -> str:
@@ -249,11 +252,13 @@ class Towers:
   def predict(self) -> dict[str, Any]:
     """`encode_image(params, image)`, `encode_text(params, tokens)`: unit vectors; `scale(params)`.
 
-    `image_features` and `text_features` take the same, and give what the towers do before the joint space.
+    `image_features` and `text_features` take the same, and give what the towers do before the joint space;
+    `project_image` and `project_text` go on from there.
     """
     image = {name: jax.jit(functools.partial(self._image, name)) for name in ("encode_image", "image_features")}
     text = {name: jax.jit(functools.partial(self._text, name)) for name in ("encode_text", "text_features")}
-    return {**image, **text, "scale": self.scale}
+    rest = {name: jax.jit(functools.partial(self._project, name)) for name in ("project_image", "project_text")}
+    return {**image, **text, **rest, "scale": self.scale}
 
   def encode_image(self, params: Params, image: UInt8[Array, "b h w c"]) -> Float[Array, "b d"]:
     return self._image("encode_image", params, image)
@@ -268,6 +273,10 @@ class Towers:
   def _text(self, method: str, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
     tokens = parallel.constrain(tokens, Axis.BATCH, None)
     return self.model.apply(variables(params), tokens, method=method)
+
+  def _project(self, method: str, params: Params, z: Float[Array, "b e"]) -> Float[Array, "b d"]:
+    z = parallel.constrain(z, Axis.BATCH, None)
+    return self.model.apply(variables(params), z, method=method)
 
   def scale(self, params: Params) -> Float[Array, ""]:
     return self.model.apply(variables(params), method="scale")
@@ -326,10 +335,14 @@ def gallery(
 def _evaluation(
   evaluation: Evaluation, config: Config, model: dual_encoder.DualEncoder, tokenizer: tokenizers.Tokenizer
 ) -> Eval:
+  if sources.uris.parse(evaluation.source)[0] == "features":
+    if evaluation.kind != "retrieval":
+      raise ValueError(f"an evaluation of features is of kind 'retrieval'; found {evaluation.kind!r}")
+    return Eval(FeatureGallery(sources.open(evaluation.source), evaluation.batch).retrieval, every=evaluation.every)
   held_out = gallery(evaluation.source, config.preprocess, model.image.image_size, tokenizer, evaluation.batch)
   if evaluation.kind == "retrieval":
     return Eval(held_out.retrieval, every=evaluation.every)
   data_set = evaluation.names
   names = None if data_set is None else prompts.names_for(held_out.source.classes or (), data_set)
-  templates = evaluation.templates or prompts.TEMPLATES.get(data_set or "photo", prompts.TEMPLATES["photo"])
+  templates = evaluation.templates or prompts.usual(data_set)
   return Eval(lambda predict, params: held_out.zeroshot(predict, params, templates, names), every=evaluation.every)
