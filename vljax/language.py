@@ -137,11 +137,8 @@ class LanguageBundle:
       ValueError: as `generate`.
     """
     if beams == 1:
-      texts: list[str] = []
-      for texts in self._stream(
-        prompts, max_tokens, 16 if stop else max_tokens, temperature, top_k, top_p, stop, seed
-      ):
-        pass
+      every = 16 if stop else max_tokens
+      *_, texts = self._stream(prompts, max_tokens, every, temperature, top_k, top_p, stop, seed)
       return texts
     if (temperature, top_k, top_p) != (None, None, None):
       raise ValueError("beams with temperature, top_k or top_p; legal: beams = 1, or none of these")
@@ -212,9 +209,12 @@ class LanguageBundle:
       while self.words.eos_id in before:
         before.remove(before[0])
       row = [i for i in row if i < self.words.vocab_size]  # a table may have more rows than there are tokens
-      known, both = self.words.decode(before), self.words.decode([*before, *row])
-      texts.append(both[len(known) :] if both.startswith(known) else self.words.decode(row))
+      known, both = self._decoded(before), self._decoded([*before, *row])
+      texts.append(both[len(known) :] if both.startswith(known) else self._decoded(row))
     return texts
+
+  def _decoded(self, ids: list[int]) -> str:
+    return str(self.words.decode(ids))
 
 
 def load(source: Any, dtype: str | None = None) -> LanguageBundle:

@@ -92,10 +92,10 @@ def _config(file: File, where: str) -> dict[str, Any]:
 
 
 def _arranged(name: str, array: np.ndarray, model: Decoder, where: str) -> np.ndarray:
-  """llama.cpp turns neighbors, (0, 1), (2, 3), and so mixes the two halves of queries and keys; here they part again."""
+  """llama.cpp turns neighbors, (0, 1), (2, 3), and so mixes the halves of queries and keys; here they part again."""
   if ".attn_q." not in name and ".attn_k." not in name:
     return array
-  heads = model.heads if ".attn_q." in name else model.kv_heads
+  heads: int = model.heads if ".attn_q." in name else model.kv_heads or model.heads
   if array.shape[0] % (2 * heads):
     raise ValueError(f"{where}: {name} of shape {array.shape} does not fit {heads} heads")
   return array.reshape(heads, -1, 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)

