@@ -24,7 +24,7 @@ from vljax.train.recipe import Phase, Recipe
 from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Params, Rng, UInt8
 
-NEW = r"(resampler|xattn)/.*|lm/extra_.*"
+NEW = r"(resampler|xattn|graft)/.*|lm/extra_.*"
 """What Flamingo trains: everything between the vision encoder and the language model, and the rows of the tokens that
 the language model did not know."""
 
@@ -60,6 +60,7 @@ class Config(Run):
   Attributes:
     variant: of models.flamingo.
     vision, lm, resampler, xattn: overrides of the variant's parts; `vision` may name another `tower`.
+    graft: blocks on top of the language model, an ablation; see models.flamingo.
     trains: the parameters that are trained; the others are frozen.
     augment: steps of vljax.ops.augment that training pictures go through on the device.
     preprocess: how pictures become the vision encoder's input.
@@ -70,6 +71,7 @@ class Config(Run):
   lm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   resampler: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   xattn: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  graft: int = 0
   trains: str = NEW
   augment: tuple[Any, ...] = ()
   preprocess: clip.Preprocess = clip.Preprocess(resize="longest")
@@ -122,7 +124,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
 def build_model(config: Config) -> flamingo.Flamingo:
   """The Flamingo of a config; blocks at the bottom of a part that are not trained get no weight gradients."""
   parts = {name: dict(getattr(config, name)) for name in ("vision", "lm", "resampler", "xattn")}
-  model = flamingo.build(config.variant, **parts)
+  model = flamingo.build(config.variant, **parts, graft=config.graft)
   return groups.hold(model, ("vision", "lm"), config.trains)
 
 
