@@ -4,12 +4,14 @@ import ast
 import dataclasses
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
 from vljax import config, recipes, sweep
 
 ROOT = pathlib.Path(__file__).parent.parent
+SIMCLR = ROOT / "configs/ablations/simclr.py"
 FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs/ablations").glob("*.py"))
 
 
@@ -31,13 +33,26 @@ def test_rows_build_and_are_distinct(file, name, small, tmp_path, monkeypatch):
   for raw in loaded:
     parsed = recipes.parse(raw)
     model = recipes.build(dataclasses.replace(parsed, evals={})).model
-    steps = [*parsed.augment, *(parsed.augment_other or ()), *parsed.streams["train"].transforms]
-    assert {step[1] for step in steps if step[0] == "random_resized_crop"} == {model.backbone.image_size}
+    if hasattr(model, "backbone") and name != "transfer":
+      steps = [*parsed.augment, *(getattr(parsed, "augment_other", None) or ()), *parsed.streams["train"].transforms]
+      assert {step[1] for step in steps if step[0] == "random_resized_crop"} == {model.backbone.image_size}
   for i in range(1, len(loaded)):
     assert config.diff(loaded[0], loaded[i]), f"rows {found.rows[0].name!r} and {found.rows[i].name!r} are one run"
   first = recipes.parse(loaded[0])
   for column in found.columns.values():
     assert column.metric.split("/")[0] in {*first.evals, first.recipe}, column
+
+
+def test_arguments_of_rows_are_those_of_their_names():
+  """Depth, width and kernels of SimCLRv2 come from the row; so does the share of labels."""
+  for job in sweep.jobs(sweep.load(f"{SIMCLR}:v2"), "runs"):
+    parsed = recipes.parse(job.load())
+    depth, times = map(int, re.findall(r"\d+", job.row.name))
+    assert (parsed.backbone["variant"], parsed.backbone["width_multiplier"]) == (f"resnet{depth}", times)
+    assert bool(parsed.backbone.get("sk_ratio")) == job.row.name.endswith("SK")
+    assert (parsed.head.layers, parsed.optim[-1][1].wd) == (3, 1e-4)
+  shares = [job.load().streams.train.source for job in sweep.jobs(sweep.load(f"{SIMCLR}:labels"), "runs")]
+  assert shares == [f"tfds:imagenet2012?part=train&split=val&holdout={share}" for share in (0.01, 0.1)]
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -49,12 +64,20 @@ def test_docstring_shows_how_to_run_each_table(file):
 
 
 def test_numbers_of_simclr_are_those_of_the_paper():
-  load = lambda name: sweep.load(f"{ROOT}/configs/ablations/simclr.py:{name}")
+  load = lambda name: sweep.load(f"{SIMCLR}:{name}")
   best = {
-    name: max((row.paper["linear top-1"], row.name) for row in load(name).rows)
-    for name in ("color", "losses", "temperature", "batch_linear", "batch_sqrt")
-  }
+    name: max((min(row.paper.values()), row.name) for row in load(name).rows)
+    for name in names(SIMCLR, False)
+    if name not in ("head", "pairs", "temperature")
+  } | {"temperature": max((row.paper["linear top-1"], row.name) for row in load("temperature").rows)}
   assert best == {
+    "broader": (76.8, "width 4"),
+    "color_supervised": (77.1, "AutoAugment"),
+    "labels": (65.6, "10% of the labels"),
+    "supervised": (78.9, "crop, color, 90 epochs, width 4"),
+    "transfer": (90.6, "cifar10"),
+    "v2": (79.8, "ResNet-152, width 3, SK"),
+    "width": (76.5, "width 4"),
     "color": (64.5, "1 and blur"),
     "losses": (63.9, "NT-Xent"),
     "temperature": (64.4, "unit length, 0.1"),

@@ -1,4 +1,5 @@
-"""SimCLR on ImageNet as published: ResNet-50 of width 1, 2 or 4, batch 4096, LARS (arXiv 2002.05709).
+"""SimCLR on ImageNet as published: ResNet-50 of width 1, 2 or 4, batch 4096, LARS (arXiv 2002.05709); `v2` is
+SimCLRv2 (arXiv 2006.10029): other depths, selective kernels, a head of three layers.
 
   python launch/train.py --config=configs/contrastive/simclr_r50.py:source=tfds:imagenet2012 --workdir=runs/simclr
 
@@ -15,14 +16,18 @@ IMAGENET = 1_281_167
 EXCLUDED = r".*/norm_.*|.*/stem_norm_.*|.*norm.*|.*/bias|classifier/.*"
 """What LARS neither adapts nor decays: norms, biases and the classifier that only watches (lars_optimizer.py)."""
 
+BROADER = [("motion_blur", 9, 0.2), ("equalize", 0.2), ("solarize", 0.5, 0.2), ("sobel", 0.1)]
+"""What appendix B.2 adds; how often and how strong it does not say, and is ours."""
+
 
 def get_config(arg=""):
-  """Arguments: source, width (1, 2 or 4), sk (selective kernels of SimCLRv2), epochs, batch, strength, temperature,
-  smoke."""
+  """Arguments: source, width (1, 2 or 4), depth (18 to 200), v2, sk (v2 with selective kernels), broader (the
+  augmentations of appendix B.2), epochs, batch, strength, temperature, smoke."""
   a = common.parse_arg(
-    arg, source="tfds:imagenet2012", width=1, sk=False, epochs=1000, batch=4096, strength=1.0, temperature=0.1,
-    smoke=False,
+    arg, source="tfds:imagenet2012", width=1, depth=50, v2=False, sk=False, broader=False, epochs=1000, batch=4096,
+    strength=1.0, temperature=0.1, smoke=False,
   )  # fmt: skip
+  v2 = a.v2 or a.sk
   batch, size = (8, 16) if a.smoke else (a.batch, 224)
   steps = 2 if a.smoke else IMAGENET * a.epochs // batch + 1
   source = "synthetic:pairs?n=64&size=20" if a.smoke else a.source
@@ -31,23 +36,25 @@ def get_config(arg=""):
   if a.smoke:
     c.backbone = dict(variant="test")
   else:
-    c.backbone = dict(variant="resnet50", width_multiplier=a.width, dtype="bfloat16")
+    c.backbone = dict(variant=f"resnet{a.depth}", width_multiplier=a.width, dtype="bfloat16")
   if a.sk:
     c.backbone.update(dict(sk_ratio=0.0625, stem="deep"))
-  c.head = dict(layers=3 if a.sk else 2, dim=128)
+  c.head = dict(layers=3 if v2 else 2, dim=128)
   c.augment = [
     ("random_resized_crop", size, (0.08, 1.0)),
     ("flip_lr",),
-    ("color_jitter", a.strength, {"brightness": "multiply" if a.sk else "add"}),
+    ("color_jitter", a.strength, {"brightness": "multiply" if v2 else "add"}),
     ("grayscale", 0.2),
     ("gaussian_blur", 0.5),
   ]
+  if a.broader:
+    c.augment = [*c.augment, *BROADER]
   c.loss = dict(name="nt_xent", temperature=a.temperature)
   keep = ("keep", "image") if a.smoke else ("keep", "image", "label")
   transforms = [("preprocess", 20 if a.smoke else 256), keep]
   c.streams = dict(train=dict(source=source, transforms=transforms, batch=batch))
   lars = dict(name="lars", b1=0.9)
-  c.optim = [(EXCLUDED, dict(eta=None, **lars)), (".*", dict(wd=1e-4 if a.sk else 1e-6, **lars))]
+  c.optim = [(EXCLUDED, dict(eta=None, **lars)), (".*", dict(wd=1e-4 if v2 else 1e-6, **lars))]
   epoch = IMAGENET // batch
   c.schedule = dict(name="cosine", lr=0.075, scaling="sqrt", warmup=0 if a.smoke else min(10 * epoch, steps // 10))
   c.workers = 0 if a.smoke else 8

@@ -111,5 +111,9 @@ def test_any_sharding_gives_the_same_number():
 def test_a_config_names_the_loss():
   named = views.loss({"name": "margin", "margin": 0.1})
   np.testing.assert_array_equal(named(draw(0), draw(1))[0], views.margin(draw(0), draw(1), margin=0.1)[0])
+  labels = jnp.array([0, 0, 0, 1, 1, 2])
+  classes = views.loss({"name": "supervised_contrastive", "temperature": 0.2})
+  want = views.supervised_contrastive(draw(0), draw(1), labels, temperature=0.2)[0]
+  np.testing.assert_array_equal(classes(draw(0), draw(1), labels)[0], want)
   with pytest.raises(ValueError, match="loss of two views 'nt_xnet'; did you mean 'nt_xent'"):
     views.loss({"name": "nt_xnet"})

@@ -75,6 +75,20 @@ def test_the_classifier_sends_no_gradient_to_the_backbone(parsed, batch):
   assert np.any(gradient["classifier"]["kernel"])
 
 
+def test_classes_may_be_the_partners(parsed, batch):
+  """SupCon: views of a class attract each other, so labels change the loss, and streams must have them."""
+  supervised = dataclasses.replace(parsed, loss={"name": "supervised_contrastive"})
+  recipe, params, extras = start(supervised, batch)
+  prepared = recipe.prepare(batch, jax.random.key(1))
+  z, _ = recipe.phases[0].embed(params, extras, prepared, jax.random.key(2))
+  assert recipe.phases[0].weights(prepared) == {"loss": 8}
+  for labels in (batch["label"], jnp.arange(8)):
+    got = recipe.phases[0].join(params, {**z, "label": labels})[0]["loss"]
+    np.testing.assert_allclose(got, views.supervised_contrastive(z["a"], z["b"], labels)[0], rtol=1e-6)
+  with pytest.raises(ValueError, match="the streams of simclr must give 'label'"):
+    start(supervised, {"image": batch["image"]})
+
+
 def test_a_stream_without_labels_cannot_feed_the_classifier(parsed, batch):
   with pytest.raises(ValueError, match="the streams of simclr must give 'label'; there is image"):
     start(dataclasses.replace(parsed, classes=3), {"image": batch["image"]})

@@ -141,18 +141,30 @@ def supervised_contrastive(
   return losses.sum() / VIEWS, _accuracy(found)
 
 
-LOSSES = {"nt_xent": nt_xent, "nt_logistic": nt_logistic, "margin": margin}
+LOSSES = {
+  "nt_xent": nt_xent,
+  "nt_logistic": nt_logistic,
+  "margin": margin,
+  "supervised_contrastive": supervised_contrastive,
+}
+
+
+def needs_labels(options: Mapping[str, Any]) -> bool:
+  """Whether the loss of a dict, as `loss` takes it, is one of classes."""
+  return options.get("name") == "supervised_contrastive"
 
 
 def loss(options: Mapping[str, Any]):
-  """(a, b) -> (sum, metrics) of a dict with the loss's `name` and its keyword arguments.
+  """(a, b, labels) -> (sum, metrics) of a dict with the loss's `name` and its keyword arguments.
+
+  Only a loss that `needs_labels` looks at them.
 
   Raises:
     ValueError: an unknown name.
   """
-  options = dict(options)
+  labelled, options = needs_labels(options), dict(options)
   function = config.choose("loss of two views", options.pop("name", "nt_xent"), LOSSES)
-  return lambda a, b: function(a, b, **options)
+  return lambda a, b, labels=None: function(a, b, *((labels,) if labelled else ()), **options)
 
 
 def _scale(losses: Float[Array, " m"], scaling: Scaling) -> Float[Array, ""]:

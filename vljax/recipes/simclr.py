@@ -63,9 +63,10 @@ class Config(Run):
     backbone: variant of vljax.models.resnet and its overrides.
     augment: steps of vljax.ops.augment that make a view of a picture.
     augment_other: steps for the second view, if they differ (the pairs of figure 5 change one branch only).
-    loss: name and arguments of a loss of vljax.objectives.views.
-    classes: of a linear classifier that is trained beside, without gradients to the backbone; 0: none. Its streams
-      must keep the field `label`.
+    loss: name and arguments of a loss of vljax.objectives.views; `supervised_contrastive` (SupCon) needs the field
+      `label` of the streams.
+    classes: of a linear classifier that is trained beside, without gradients to the backbone; 0: none. It needs the
+      field `label`, too.
   """
 
   backbone: Mapping[str, Any]
@@ -89,9 +90,10 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   first = augment.build(config.augment)
   second = augment.build(config.augment if config.augment_other is None else config.augment_other)
   compare = views.loss(config.loss)
+  labelled = bool(config.classes) or views.needs_labels(config.loss)
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
-    check_fields(batch, config.classes)
+    check_fields(batch, labelled)
     size = backbone.image_size
     made = model.init(rng, jnp.zeros((1, size, size, 3)))
     return made["params"], {STATISTICS: made[STATISTICS]}
@@ -109,12 +111,14 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     (z, logits), new = model.apply({"params": params, **extras}, both, train=True, mutable=STATISTICS)
     out = {"a": z[:n], "b": z[n:]}
     if config.classes:
-      out |= {"logits": 0.5 * (logits[:n] + logits[n:]), "label": batch["label"]}
+      out["logits"] = 0.5 * (logits[:n] + logits[n:])
+    if labelled:
+      out["label"] = batch["label"]
     return out, new
 
   def join(params, z):
     del params
-    loss, metrics = compare(z["a"], z["b"])
+    loss, metrics = compare(z["a"], z["b"], z.get("label"))
     if not config.classes:
       return {"loss": loss}, metrics
     entropy = optax.softmax_cross_entropy_with_integer_labels(z["logits"], z["label"])
@@ -148,13 +152,13 @@ def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> di
   return {"image": {"size": backbone.image_size, "stem": backbone.stem, "range": [0, 1]}}
 
 
-def check_fields(batch: Batch, classes: int) -> None:
+def check_fields(batch: Batch, labelled: bool) -> None:
   """Check that a stream gives what the recipe reads.
 
   Raises:
     ValueError: naming the missing field.
   """
-  for name in ("image", "label") if classes else ("image",):
+  for name in ("image", "label") if labelled else ("image",):
     if name not in batch:
       raise ValueError(
         f"the streams of simclr must give {name!r}; there is {', '.join(sorted(batch)) or 'nothing'} "
