@@ -49,7 +49,7 @@ def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   optim.check(parsed.optim, names)
   decayed = [group.wd > 0 for _, group in parsed.optim]
   for name in set(names) - {"classifier/kernel"}:
-    plain = f"/{name}".endswith(("/bias", "/scale", "/log_scale"))
+    plain = f"/{name}".endswith(("/bias", "/scale", "/log_scale", "gain"))
     assert decayed[optim.match(parsed.optim, name)] == (any(decayed) and not plain), name
   tower = getattr(recipe.model, "image" if parsed.recipe in ("clip", "imagebind") else "backbone")
   steps = [step for stream in parsed.streams.values() for step in stream.transforms]

@@ -1,6 +1,7 @@
 """Plans against the real, sharded state, and against what compilation says."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -8,7 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from vljax import config, plan
+from vljax import config, parallel, plan, recipes
+from vljax.models import dual_encoder
+from vljax.train import schedules
+from vljax.train import state as states
+from vljax.train.optim import Optimiser
+from vljax.train.step import Step, due_at
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def device_bytes(tree) -> int:
@@ -82,11 +90,53 @@ def test_what_cannot_fit_is_refused(root):
     of(root, "", "mesh.fsdp=7")
 
 
-@pytest.mark.parametrize("name", ["simclr_r50", "siglip", "simclr_cifar"])
-def test_other_configs_have_plans(root, name):
-  found = plan.plan(config.load(f"{root}/configs/contrastive/{name}.py"), 64, "v5p")
-  assert found.bytes["activations"] > 0
-  assert found.seconds > 0
+CONTRASTIVE = sorted(path.stem for path in ROOT.glob("configs/contrastive/*.py"))
+MODELS = [name for name in dual_encoder.VARIANTS if name not in ("test", "small")]
+PUBLISHED = {
+  **{f"{'siglip' if 'SigLIP' in name else 'clip'}:variant={name}": 256 for name in MODELS},
+  **{f"align:variant={name}": 1024 for name in ("B7", "L2")},
+  **{f"imagebind:modality={name}": 64 for name in ("audio", "depth", "thermal", "imu")},
+}
+"""Arguments of a config to the devices that it is planned on."""
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE)
+def test_smoke_variants_have_plans(root, name):
+  found = plan.plan(config.load(f"{root}/configs/contrastive/{name}.py:smoke"), 1)
+  assert found.bytes.keys() >= {"parameters", "optimiser", "gradients", "activations"}
+  assert found.flops > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("spec", "devices"), [*PUBLISHED.items(), ("lit", 8), ("lit_flickr8k", 1), ("simclr_r50", 64)]
+)
+def test_published_settings_have_plans_and_lower(root, spec, devices):
+  """At their own size and batch; the step is lowered for eight devices, and nothing is allocated."""
+  name, _, arguments = spec.partition(":")
+  raw = config.load(f"{root}/configs/contrastive/{name}.py:{arguments}")
+  found = plan.plan(raw, devices)
+  assert found.bytes.keys() >= {"parameters", "optimiser", "gradients", "activations", "loss"}
+  assert found.flops > 0
+  lowered = lower(recipes.parse(raw))
+  assert lowered.out_info[0].step.shape == ()
+  loss = next(value for metric, value in lowered.out_info[1].items() if metric.endswith("/loss"))
+  assert loss.shape == ()
+
+
+def lower(parsed):
+  """The step of a parsed config, lowered from shapes alone."""
+  recipe = recipes.build(parsed)
+  batches = {n: plan.examples(parsed, recipe, s.batch, n) for n, s in parsed.streams.items()}
+  layout = states.Layout(recipe, next(iter(batches.values())))
+  rate = schedules.build(parsed.schedule, parsed.steps)
+  live = {slot: cut.live(layout.params) for slot, cut in layout.splits.items()}
+  optimisers = {s: Optimiser(parsed.optim, rate, x, parsed.clip, recipe.slots[s].rates) for s, x in live.items()}
+  step = Step(recipe, layout, optimisers, {n: s.share for n, s in parsed.streams.items()}, ema=parsed.ema)
+  make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, ema=parsed.ema is not None)
+  with parallel.use(parallel.make(parallel.mesh.Mesh(data=-1, fsdp=2))):
+    state = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values())))
+    return step.jitted.lower(state, batches, due=due_at(recipe, 0, parsed.combine))
 
 
 def test_the_program_prints_a_table_or_json(root):

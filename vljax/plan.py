@@ -15,6 +15,7 @@ from vljax import recipes
 from vljax.objectives.contrastive import choice
 from vljax.parallel import rules as logical
 from vljax.parallel.mesh import AXES
+from vljax.recipes import imagebind
 from vljax.train import metrics, schedules
 from vljax.train import state as states
 from vljax.train.optim import Optimiser
@@ -113,7 +114,7 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
   recipe = recipes.build(parsed)
   mesh = AbstractMesh(parsed.mesh.shape(devices), AXES)
   rules = logical.check(mesh, parsed.rules)  # type: ignore[arg-type]
-  batches = {name: examples(parsed, recipe, stream.batch) for name, stream in parsed.streams.items()}
+  batches = {name: examples(parsed, recipe, stream.batch, name) for name, stream in parsed.streams.items()}
   state, where, layout = _state(parsed, recipe, next(iter(batches.values())), mesh, rules)
   held = lambda part, at: sum(_bytes(at_leaf.shard_shape(x.shape), x.dtype) for x, at_leaf in _pairs(part, at))
   sizes = {
@@ -129,7 +130,7 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
     for name in phase.streams:
       stream = parsed.streams[name]
       rows = stream.batch // ways // stream.micro
-      one, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1)))
+      one, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1), name))
       saved, flops = max(saved, one), flops + work * stream.micro * (4 / 3 if stream.micro > 1 else 1)
   form, loss = _loss(parsed, recipe, ways)
   sizes |= {"activations": saved, "loss": loss}
@@ -145,16 +146,18 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
   return found
 
 
-def examples(parsed: Run, recipe: Recipe, rows: int) -> Batch:
-  """Shapes of a batch as the recipe's streams give it.
+def examples(parsed: Run, recipe: Recipe, rows: int, stream: str = "train") -> Batch:
+  """Shapes of a batch as a stream of the recipe gives it.
 
   Raises:
     ValueError: a recipe that is not known here.
   """
-  of = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), jnp.uint8 if x.ndim == 4 else x.dtype)
+  picture = lambda x: x.ndim == 4 and x.shape[-1] == 3
+  of = lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), jnp.uint8 if picture(x) else x.dtype)
   label = jax.ShapeDtypeStruct((rows,), jnp.int32)
   shapes = {
     "clip": lambda: dict(zip(("image", "tokens"), map(of, recipe.model.inputs()), strict=True)),
+    "imagebind": lambda: {name: of(x) for name, x in imagebind.inputs(parsed, recipe.model, stream).items()},
     "simclr": lambda: {"image": of(recipe.model.backbone.inputs()[0]), "label": label},
     "classification": lambda: {"image": of(recipe.model.inputs()[0]), "label": label},
   }

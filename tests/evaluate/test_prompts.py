@@ -34,6 +34,12 @@ def test_names_and_templates_are_those_of_the_stated_source():
   assert prompts.templates("imagenet_7") == tuple(t("{}") for t in source.SIMPLE_IMAGENET_TEMPLATES)
 
 
+def test_templates_that_go_with_names():
+  assert prompts.usual("imagenet") == prompts.templates("imagenet_80")
+  assert prompts.usual("cifar10") == prompts.templates("cifar10")
+  assert prompts.usual(None) == prompts.templates("photo") == ("a photo of a {}.",)
+
+
 def test_a_misspelt_set_is_answered_with_the_nearest():
   with pytest.raises(ValueError, match="imagenet_80"):
     prompts.templates("imagenet_8")

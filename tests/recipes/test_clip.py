@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vljax import config, recipes
+from vljax import config, recipes, tree
 from vljax.data import tokenizers
 from vljax.models import dual_encoder
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.recipes import clip
+from vljax.train import gradients
 from vljax.train.recipe import Paired
 
 
@@ -105,6 +106,39 @@ def test_a_locked_tower_keeps_its_statistics(parsed, batch, resnet_weights):
   jax.tree.map(np.testing.assert_array_equal, new, extras)
   seen = recipe.predict["encode_image"]({**params, **extras}, batch["image"])
   np.testing.assert_allclose(z[0], seen, atol=1e-5)
+
+
+def test_batch_statistics_are_refused_in_micro_batches(parsed, batch, resnet_weights):
+  params, extras = resnet_weights
+  phase, cut = recipes.build(with_statistics(parsed)).phases[0], tree.split(params, ".*")
+  run = lambda params: gradients.gradients(phase, cut, params, None, extras, batch, jax.random.key(1), 2).grads
+  with pytest.raises(ValueError, match="phase 'clip': 'batch_stats/image/.*' is a statistic of the whole batch"):
+    jax.eval_shape(run, params)
+
+
+@pytest.mark.slow
+def test_the_cached_pass_replays_the_draws_of_both_towers(smoke, params, batch):
+  """Patches and units are dropped alike when the parts are embedded again: one graph over them has equal gradients."""
+  options = "--config.text.dropout=0.3", "--config.image.patch_dropout=0.5"
+  (phase,) = recipes.build(recipes.parse(smoke(*options))).phases
+  cut, key, micro = tree.split(params, ".*"), jax.random.key(1), 2
+
+  @jax.jit
+  def cached(params):
+    return gradients.gradients(phase, cut, params, cut.held(params), {}, batch, key, micro).grads
+
+  @jax.jit
+  @jax.grad
+  def one_graph(params):
+    parts, keys = gradients.chunks(batch, micro), jax.random.split(key, micro)
+    part = lambda i: jax.tree.map(lambda x: x[i], parts)
+    z = [phase.embed(params, {}, part(i), keys[i])[0] for i in range(micro)]
+    z = gradients.whole(jax.tree.map(lambda *x: jnp.stack(x), *z))
+    return gradients.total(phase, phase.join(params, z)[0], phase.weights(batch))
+
+  found, wanted = cached(params), one_graph(params)
+  size = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(wanted))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * size), found, wanted)
 
 
 def test_a_variant_names_both_towers(parsed):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vljax import config, encode, experiment, hub
+from vljax import config, encode, experiment, hub, recipes
 from vljax.checkpoint.load import load_params
 from vljax.data import sources
 from vljax.interop import bert, weights
@@ -76,6 +76,19 @@ def test_the_workdir_encodes_raw_pictures_and_strings(workdir):
   kernel = bundle.params["image_head"]
   z = z + np.asarray(kernel["bias"]) if "bias" in kernel else z
   np.testing.assert_allclose(bundle.encode_image(picture), z / np.linalg.norm(z), atol=1e-5)
+
+
+def test_features_are_a_gallery_of_their_own(raw, features, workdir):
+  """Retrieval among held-out features is that among the pictures that they are of."""
+  bundle = hub.load(workdir)
+  cached = config.load(f"{FILE}:smoke", [])
+  cached.evals = dict(dev=dict(kind="retrieval", source=f"features:{features[1]}"))
+  recipe = recipes.build(recipes.parse(cached), bundle.tokenizer)
+  found = recipe.evals["dev"](recipe.predict, bundle.params)
+  assert found == pytest.approx(bundle.gallery(SOURCE).retrieval(bundle.predict, bundle.params), abs=1e-6)
+  cached.evals.dev.kind = "zeroshot"
+  with pytest.raises(ValueError, match="an evaluation of features is of kind 'retrieval'; found 'zeroshot'"):
+    recipes.build(recipes.parse(cached), bundle.tokenizer)
 
 
 def test_features_of_a_tower_that_is_trained_are_refused(raw, features, tmp_path):

@@ -158,6 +158,14 @@ def build_model(config: Config) -> bound.Bound:
   return bound.build(base, encoders, config.dim)
 
 
+def inputs(config: Config, model: bound.Bound, stream: str) -> Batch:
+  """Zeros of the fields that are read of a stream, for one example."""
+  image, tokens, further = model.inputs()
+  told = {"tokens": tokens} if stream in config.base_streams else {}
+  read = {m.field or name: further[name] for name, m in config.modalities.items() if stream in m.streams}
+  return {"image": image, **told, **read}
+
+
 def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
   """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
   model = build_model(config)
@@ -178,7 +186,8 @@ class Encoders(clip.Towers):
   def predict(self) -> dict[str, Any]:
     """`encode_image`, `encode_text`, `scale`, and `encode_NAME(params, array)` of each further modality."""
     further = {f"encode_{name}": jax.jit(functools.partial(self.encode, name)) for name in self.modalities}
-    return super().predict() | further
+    base = super().predict()
+    return {name: base[name] for name in ("encode_image", "encode_text", "scale")} | further
 
   def encode(self, name: str, params: Params, x: Array) -> Float[Array, "b d"]:
     """Unit vectors of a modality's raw arrays, or means of such over clips [b clips ...]."""
