@@ -178,7 +178,9 @@ class Resampler(nn.Module):
   def attention_map(
     self, media: Float[Array, "b n f s c"], frames: Bool[Array, "b n f"] | None = None
   ) -> Float[Array, "b n l f s"]:
-    """Where each token of a medium looks: the last layer's weights of its features, the mean of all heads, sum 1.
+    """Where each token of a medium looks: the last layer's weights of its features, the mean of all heads.
+
+    They add up to 1, or are 0 where no frame is real.
 
     Raises:
       ValueError: a kind without latents.
@@ -187,7 +189,7 @@ class Resampler(nn.Module):
       raise ValueError(f"a resampler of kind {self.kind!r} has no latents that look somewhere; legal: 'perceiver'")
     (b, n, f, s), weights = media.shape[:4], self._resampled(media, frames, maps=True)[1]
     mean = weights[-1].mean(1)[..., : f * s]
-    return (mean / mean.sum(-1, keepdims=True)).reshape(b, n, self.latents, f, s)
+    return (mean / jnp.maximum(mean.sum(-1, keepdims=True), 1e-30)).reshape(b, n, self.latents, f, s)
 
   def _resampled(
     self, media: Float[Array, "b n f s c"], frames: Bool[Array, "b n f"] | None, **options: Any
