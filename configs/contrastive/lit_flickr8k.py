@@ -16,8 +16,8 @@ towers run in every step, on random crops. DATA/flickr8k holds captions.jsonl an
   python launch/train.py --config=configs/contrastive/lit_flickr8k.py --workdir=runs/lit_flickr8k
 
 Hardware: 2 CPU cores, ten minutes for the features, one for the training. Expected: R@10 of at least 60 % both ways on
-the 500 held-out photographs of clip_flickr8k.py; see docs/results.md. Status: runs; `:smoke` is two steps of tiny towers
-on synthetic pairs.
+the 500 held-out photographs of clip_flickr8k.py; see docs/results.md. Status: runs; `:smoke` is two steps of tiny
+towers on synthetic pairs.
 """
 
 import ml_collections
