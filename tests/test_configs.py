@@ -50,11 +50,14 @@ def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   decayed = [group.wd > 0 for _, group in parsed.optim]
   for name in set(names) - {"classifier/kernel"}:
     plain = f"/{name}".endswith(("/bias", "/scale", "/log_scale", "gain"))
+    plain = plain or re.match(r"resampler/|lm/extra_|.*/gate_", name) is not None  # Flamingo, appendix B.1.2
     assert decayed[optim.match(parsed.optim, name)] == (any(decayed) and not plain), name
-  tower = getattr(recipe.model, "image" if parsed.recipe in ("clip", "imagebind") else "backbone")
+  tower = getattr(
+    recipe.model, {"clip": "image", "imagebind": "image", "flamingo": "vision"}.get(parsed.recipe, "backbone")
+  )
   steps = [step for stream in parsed.streams.values() for step in stream.transforms]
   steps += getattr(parsed, "augment", ())
-  sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess")]
+  sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess", "pictures")]
   assert sizes[-1] == tower.image_size
 
 

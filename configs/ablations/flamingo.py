@@ -1,6 +1,7 @@
 """The ablations of Flamingo (Alayrac et al. 2022, arXiv 2204.14198) as sweeps, with the paper's numbers.
 
-  python launch/sweep.py --small --sweep=configs/ablations/flamingo.py:combination --workdir=runs/combination \
+  python launch/sweep.py --sweep=configs/ablations/flamingo.py:combination --workdir=runs/combination --print
+  python launch/sweep.py --sweep=configs/ablations/flamingo.py:combination --workdir=runs/combination --small \
     --config=configs/contrastive/clip_two_sets.py:dir=DATA/flickr8k
 
 Tables: combination (11).
