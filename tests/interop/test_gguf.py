@@ -116,7 +116,7 @@ def test_a_head_of_its_own_and_biases(write):
   extra = {"output.weight": ("F32", np.ones((len(PIECES), 16), "<f4").tobytes(), (len(PIECES), 16))}
   assert not decoder.build(**gguf.load(write(file(METADATA, {**tensors(), **extra}))).config).tied
   biases = {"blk.0.attn_q.bias": ("F32", np.ones(16, "<f4").tobytes(), (16,))}
-  with pytest.raises(ValueError, match=r"the key 'blk.0.attn_k.bias' is missing"):
+  with pytest.raises(ValueError, match=r"the key 'blk.1.attn_q.bias' is missing"):
     gguf.load(write(file(METADATA, {**tensors(), **biases})))
 
 

@@ -16,15 +16,18 @@ SPECIALS = ("<|startoftext|>", "<|endoftext|>")
 def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
   """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, BERT's as `vocab.txt` and its config.
 
-  A `tokenizer.json` is written as it is.
+  A `tokenizer.json` is written as it is, the names of its special tokens into the config beside it.
 
   Raises:
     ValueError: transformers has no class for this kind of tokenizer.
   """
+  write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   if isinstance(tokenizer, tokenizers.HfJson):
     (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
+    ends = dict(eos_token=tokenizer.eos, bos_token=tokenizer.bos)
+    config = dict(tokenizer_class="PreTrainedTokenizerFast", model_max_length=tokenizer.length)
+    write("tokenizer_config.json", config | {key: name for key, name in ends.items() if name})
     return
-  write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   if isinstance(tokenizer, tokenizers.WordPiece):
     (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
     options = dict(model_max_length=tokenizer.length, do_lower_case=tokenizer.lower)
