@@ -25,7 +25,10 @@ def raises(message, kind=ValueError):
 
 
 CONFIGS = {
-  "misspelt key": ("stepz=3", "unknown key 'config.stepz'; did you mean 'steps'? legal: augment, checkpoint, clip, combine, "),
+  "misspelt key": (
+    "stepz=3",
+    "unknown key 'config.stepz'; did you mean 'steps'? legal: augment, checkpoint, clip, combine, ",
+  ),
   "misspelt nested key": (
     "schedule.warmpu=3",
     "unknown key 'config.schedule.warmpu'; did you mean 'warmup'? legal: decay, final, lr, name, scaling, timescale, ",

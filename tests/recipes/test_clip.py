@@ -111,7 +111,9 @@ def test_a_locked_tower_keeps_its_statistics(parsed, batch, resnet_weights):
 def test_batch_statistics_are_refused_in_micro_batches(parsed, batch, resnet_weights):
   params, extras = resnet_weights
   phase, cut = recipes.build(with_statistics(parsed)).phases[0], tree.split(params, ".*")
-  run = lambda params: gradients.gradients(phase, cut, params, cut.held(params), extras, batch, jax.random.key(1), 2).grads
+  run = lambda params: (
+    gradients.gradients(phase, cut, params, cut.held(params), extras, batch, jax.random.key(1), 2).grads
+  )
   with pytest.raises(ValueError, match="phase 'clip': 'batch_stats/image/.*' is a statistic of the whole batch"):
     jax.eval_shape(run, params)
 

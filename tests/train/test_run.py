@@ -31,7 +31,10 @@ def test_defaults():
       dict(combine="merged"),
       "unknown value config.combine = 'merged'; did you mean 'merge'? legal: accumulate, merge, ",
     ),
-    (dict(optim=[(".*", dict(rl=1.0))]), "unknown key 'config.optim[0][1].rl'; did you mean 'lr'? legal: agc, agc_eps, "),
+    (
+      dict(optim=[(".*", dict(rl=1.0))]),
+      "unknown key 'config.optim[0][1].rl'; did you mean 'lr'? legal: agc, agc_eps, ",
+    ),
     (dict(streams=dict(train=dict(batch=8))), "'config.streams.train.source' is missing; Stream needs it"),
     (dict(mesh=dict(data=-1, fsdp=-1)), "mesh data=-1 fsdp=-1 tensor=1: data and fsdp are -1; legal: at most one of "),
   ],
