@@ -58,6 +58,21 @@ def pairs(size: int, scale: tuple[float, float]) -> list[tuple]:
   ]
 
 
+MARKS = ("<image>", "<EOC>")
+"""The two words that Flamingo adds to a vocabulary."""
+
+
+def document(size: int, length: int, media: int, p_next: float = 0.0, frames: int = 1) -> list[tuple]:
+  """A stretch of an interleaved document with its media as pixels, which some rows' words foretell (`p_next`)."""
+  return [("interleave", length, media, {"p_next": p_next}), ("pictures", size, {"p_flip": 0.5, "frames": frames})]
+
+
+def held_out(size: int, length: int) -> list[tuple]:
+  """The first caption of each picture, alone in its row."""
+  pair = [("decode",), ("choose_caption", "first"), ("pair", 0.0)]
+  return [*pair, ("interleave", length, 1, {"rule": "first"}), ("pictures", size), ("pack", length, 1)]
+
+
 SMALL = dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5)
 """A ResNet for two CPU cores: three basic blocks, features of 128."""
 

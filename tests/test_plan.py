@@ -144,3 +144,12 @@ def test_the_program_prints_a_table_or_json(root):
   run = lambda *more: subprocess.run([*command, *more], cwd=root, capture_output=True, text=True, check=True).stdout
   assert "parameters        151,277,313" in run("--accelerator=h100")
   assert json.loads(run("--json"))["mesh"] == {"data": 256, "fsdp": 1, "tensor": 1}
+
+
+def test_the_largest_flamingo_fits_sixteen_ways_of_tensor_and_fsdp(root):
+  """On the chips of the paper; frozen weights are there once, and copies of them are no activations."""
+  found = plan.plan(config.load(f"{root}/configs/flamingo/flamingo.py:size=80b", []), 1536, accelerator="v4")
+  assert found.mesh == {"data": 6, "fsdp": 16, "tensor": 16}
+  assert found.parameters == pytest.approx(80e9, rel=0.01)
+  assert found.total < 0.25 * plan.ACCELERATORS["v4"].memory
+  assert found.bytes["parameters"] == pytest.approx((70e9 * 2 + 10e9 * 4) / 256, rel=0.1)

@@ -26,24 +26,35 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     ValueError: it is no Python file, has no `get_config`, or an override is not of the form key=value.
   """
   file, _, argument = spec.partition(":")
-  path = epath.Path(file).resolve()
-  if not path.exists():
-    raise FileNotFoundError(f"config file {file!r} does not exist (looked for {path})")
-  module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-  if module_spec is None:
-    raise ValueError(f"config file {file!r} is no Python file")
-  module = importlib.util.module_from_spec(module_spec)
-  sys.path.insert(0, str(_root_of(path)))
-  try:
-    module_spec.loader.exec_module(module)
-  finally:
-    sys.path.pop(0)
+  module = execute(file, "config")
   if not hasattr(module, "get_config"):
     raise ValueError(f"config file {file!r} defines no get_config(argument)")
   config = module.get_config(argument) if argument else module.get_config()
   for item in overrides:
     _override(config, item)
   return config.lock()
+
+
+def execute(file: str, kind: str) -> types.ModuleType:
+  """Run a Python file of `configs`, which may import others of them; `kind` is what errors call it.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no Python file.
+  """
+  path = epath.Path(file).resolve()
+  if not path.exists():
+    raise FileNotFoundError(f"{kind} file {file!r} does not exist (looked for {path})")
+  spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+  if spec is None:
+    raise ValueError(f"{kind} file {file!r} is no Python file")
+  module = importlib.util.module_from_spec(spec)
+  sys.path.insert(0, str(_root_of(path)))
+  try:
+    spec.loader.exec_module(module)
+  finally:
+    sys.path.pop(0)
+  return module
 
 
 def parse(config: Any, schema: type[T], where: str = "config") -> T:

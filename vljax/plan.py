@@ -130,7 +130,8 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
     for name in phase.streams:
       stream = parsed.streams[name]
       rows = stream.batch // ways // stream.micro
-      one, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1), name))
+      one, copied, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1), name))
+      one += copied // (mesh.shape["fsdp"] * mesh.shape["tensor"])
       saved, flops = max(saved, one), flops + work * stream.micro * (4 / 3 if stream.micro > 1 else 1)
   form, loss = _loss(parsed, recipe, ways)
   sizes |= {"activations": saved, "loss": loss}
@@ -159,9 +160,21 @@ def examples(parsed: Run, recipe: Recipe, rows: int, stream: str = "train") -> B
     "clip": lambda: dict(zip(("image", "tokens"), map(of, recipe.model.inputs()), strict=True)),
     "imagebind": lambda: {name: of(x) for name, x in imagebind.inputs(parsed, recipe.model, stream).items()},
     "simclr": lambda: {"image": of(recipe.model.backbone.inputs()[0]), "label": label},
+    "flamingo": lambda: packed(parsed, rows, stream),
     "classification": lambda: {"image": of(recipe.model.inputs()[0]), "label": label},
   }
   return config_lib.choose("recipe of a plan", parsed.recipe, shapes)()
+
+
+def packed(parsed: Run, rows: int, stream: str) -> Batch:
+  """Shapes of rows as the transforms `pictures` and `pack` of a stream make them."""
+  options = {step[0]: step[1:] for step in parsed.streams[stream].transforms}
+  (size, *more), (length, media) = options["pictures"], options["pack"][:2]
+  frames = more[0].get("frames", 1) if more else 1
+  of = lambda dtype, *shape: jax.ShapeDtypeStruct((rows, *shape), dtype)
+  texts = {name: of(jnp.int32, length) for name in ("tokens", "phi", "segments", "positions")}
+  images = of(jnp.uint8, media, frames, size, size, 3)
+  return {**texts, "loss_mask": of(bool, length), "images": images, "media_mask": of(bool, media)}
 
 
 def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules: Mapping[str, Any]) -> tuple:
@@ -176,8 +189,9 @@ def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules:
   return state, states.shardings(state, layout, mesh, rules), layout  # type: ignore[arg-type]
 
 
-def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tuple[int, float]:
-  """(bytes that differentiation keeps of one part of the batch, FLOPs of forward and backward)."""
+def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tuple[int, int, float]:
+  """What differentiation keeps: bytes of one part of the batch, bytes of slices and casts of weights, which lie
+  sharded as the weights do; and the FLOPs of forward and backward."""
   key = jax.random.key(0)
   batch = jax.eval_shape(recipe.prepare, batch, key)
   run: Any = phase.embed if isinstance(phase, Paired) else phase.loss
@@ -194,8 +208,18 @@ def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tu
   arguments = state.params, state.extras, batch
   kept = jax.make_jaxpr(lambda *a: jax.tree.leaves(pull(*a)[1]))(*arguments).jaxpr
   given = {id(v) for v in (*kept.invars, *kept.constvars)}
-  saved = {id(v): v.aval for v in kept.outvars if id(v) not in given and not hasattr(v, "val")}
-  return sum(_bytes(x.shape, x.dtype) for x in saved.values()), metrics.flops(jax.make_jaxpr(backward)(*arguments))
+  seen = {id(v) for v in kept.invars[-len(jax.tree.leaves(batch)) :]}
+  for equation in kept.eqns:
+    sources = {id(v) for v in equation.invars}
+    out = {id(v) for v in equation.outvars}
+    if equation.primitive.name == "stop_gradient" and sources <= given:
+      given |= out
+    if sources & seen:
+      seen |= out
+  sizes = {id(v): _bytes(v.aval.shape, v.aval.dtype) for v in kept.outvars if not hasattr(v, "val")}
+  saved = sum(size for v, size in sizes.items() if v in seen and v not in given)
+  copied = sum(size for v, size in sizes.items() if v not in seen and v not in given)
+  return saved, copied, metrics.flops(jax.make_jaxpr(backward)(*arguments))
 
 
 def _is_float(x: Any) -> bool:

