@@ -62,6 +62,10 @@ MARKS = ("<image>", "<EOC>")
 """The two words that Flamingo adds to a vocabulary."""
 
 
+FLAMINGO = [(".*(/bias|/scale|/gate_.*|gain)|resampler/.*|lm/extra_.*", dict()), (".*", dict(wd=0.1))]
+"""AdamW groups of its appendix B.1.2: the resampler is not decayed."""
+
+
 def document(size: int, length: int, media: int, p_next: float = 0.0, frames: int = 1) -> list[tuple]:
   """A stretch of an interleaved document with its media as pixels, which some rows' words foretell (`p_next`)."""
   return [("interleave", length, media, {"p_next": p_next}), ("pictures", size, {"p_flip": 0.5, "frames": frames})]

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from vljax import config, recipes, sweep
+from vljax.recipes.flamingo import NEW
 
 ROOT = pathlib.Path(__file__).parent.parent
 SIMCLR = ROOT / "configs/ablations/simclr.py"
@@ -22,7 +23,13 @@ def names(file, small):
   return list(module.sweep(small))
 
 
-TABLES = [(file, name, small) for file in FILES for small in (False, True) for name in names(file, small)]
+LARGE = ("parts", "further")
+TABLES = [
+  pytest.param(file, name, small, marks=[pytest.mark.slow] if name in LARGE else [])
+  for file in FILES
+  for small in (False, True)
+  for name in names(file, small)
+]
 
 
 @pytest.mark.parametrize(("file", "name", "small"), TABLES)
@@ -100,3 +107,20 @@ def test_batch_and_epochs_have_the_learning_rates_and_steps_of_the_paper(monkeyp
   assert found["sqrt", "batch 256, 100 epochs"] == (500_456, 50_040, pytest.approx(1.2))
   assert found["sqrt", "batch 4096, 800 epochs"] == (250_228, 3_120, pytest.approx(4.8))
   assert len(found) == 48
+
+
+TRAINED = dict.fromkeys(("vision from random", "vision trained on"), "|vision/.*") | dict.fromkeys(
+  ("LM trained from random", "LM trained on", "LM co-trained from random", "LM co-trained slowly"), "|lm/.*"
+)
+
+
+def test_rows_of_flamingo_train_what_their_names_say():
+  """29 rows beside two baselines; each part beside the default ones only where the row says so."""
+  found = {row.name: row for name in LARGE for row in sweep.load(f"{ROOT}/configs/ablations/flamingo.py:{name}").rows}
+  assert len(found) == 30
+  for name, row in found.items():
+    assert row.overrides.get("trains", NEW) == NEW + TRAINED.get(name, "")
+    divisors = dict(COCO=143.3, OKVQA=54.4, VQAv2=80.2, MSVDQA=47.9, VATEX=76.3)
+    if name != "LM pretrained on C4":
+      overall = sum(100 * row.paper[task] / best for task, best in divisors.items()) / 5
+      assert overall == pytest.approx(row.paper["overall"], abs=0.2), name

@@ -8,13 +8,15 @@ Tables: parts (3), further (10), combination (11). With `--small` parts and furt
 gated layers, on configs/flamingo/flamingo_smollm2.py.
 """
 
-from configs.flamingo import flamingo
-from vljax.recipes.flamingo import NEW
+from configs import common
 
 WAYS = ("image to text", "text to image")
 KS = (1, 5, 10)
 
 TASKS = ("COCO", "OKVQA", "VQAv2", "MSVDQA", "VATEX", "overall")
+
+NEW = r"(resampler|xattn|graft)/.*|lm/extra_.*"
+"""What is trained where nothing else is said: `recipes.flamingo.NEW`."""
 
 LAION = "sets=pages+align+clips,align=webdataset:laion400m/*.tar"
 CLIP = "tower=ViT-L/14,vision=openai:ViT-L-14"
@@ -45,7 +47,7 @@ PARTS = [
 """Table 3. `vision` and `lm` of the other rows come with `--config`."""
 
 TEXTS = "sets=pages+align+ltip+clips+texts"
-SLOWLY = [(r"lm/(?!extra_).*/scale", dict(lr=0.1)), (r"lm/(?!extra_).*", dict(lr=0.1, wd=0.1)), *flamingo.OPTIM]
+SLOWLY = [(r"lm/(?!extra_).*/scale", dict(lr=0.1)), (r"lm/(?!extra_).*", dict(lr=0.1, wd=0.1)), *common.FLAMINGO]
 
 FURTHER = [
   BASELINE,

@@ -45,8 +45,6 @@ TOWERS = {
 }
 """Pixels, normalization and vision encoder; the last is CLIP's, at the size that it was trained with."""
 
-OPTIM = [(".*(/bias|/scale|/gate_.*|gain)|resampler/.*|lm/extra_.*", dict()), (".*", dict(wd=0.1))]
-
 CAPTION = 64
 """Tokens of a captioned picture or clip."""
 
@@ -95,7 +93,7 @@ def get_config(arg=""):
   if a.vision:
     c.init.append((a.vision, "image/(.*)", "vision"))
   c.augment = [] if a.smoke else [("color_jitter", 0.5)]
-  c.optim = OPTIM
+  c.optim = common.FLAMINGO
   c.schedule = dict(name="constant", lr=1e-4, warmup=0 if a.smoke else 5_000)
   c.clip = 1.0
   c.workers = 0 if a.smoke else 8
