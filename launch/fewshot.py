@@ -1,6 +1,6 @@
 """Evaluate a Flamingo by examples in its prompt; what was asked, shown and answered is written beside the numbers.
 
-python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --shots=0,4 --most=100 \\
+python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --shots=0,4 --most=8 \\
   --support='pairs:DATA/flickr8k?table=captions.jsonl&images=images_128.tar&holdout=500&split=train' \\
   --source='pairs:DATA/flickr8k?table=captions.jsonl&images=images_128.tar&holdout=500&split=val'
 python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --task=question --answer=answer --measure=exact \\

@@ -20,6 +20,10 @@ def load(root):
   return lambda file, *overrides: recipes.parse(config.load(f"{root}/configs/contrastive/{file}.py:smoke", overrides))
 
 
+TWO_STAGES = "--config.image.depths=(1, 2)", "--config.image.widths=(32, 64)"
+"""One block alone, and a stage whose equal blocks are scanned: half of what four stages take to compile."""
+
+
 class Steps:
   """The steps of a parsed config on the first `devices` devices: parameters before and after, and metrics."""
 
@@ -46,13 +50,13 @@ class Steps:
 
 @pytest.fixture(scope="module")
 def vision(load, tmp_path_factory):
-  """A function (overrides, devices) -> two steps of Flamingo's vision encoder, made once."""
+  """A function (overrides, devices) -> two steps of Flamingo's vision encoder with two stages, made once."""
   made = {}
 
   def run(*overrides, devices=1):
     if (overrides, devices) not in made:
       with pytest.MonkeyPatch.context() as patch:
-        parsed = load("flamingo_vision", *overrides)
+        parsed = load("flamingo_vision", *TWO_STAGES, *overrides)
         made[overrides, devices] = Steps(parsed, tmp_path_factory.mktemp("vision"), devices, patch)
     return made[overrides, devices]
 
