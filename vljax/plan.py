@@ -160,13 +160,13 @@ def examples(parsed: Run, recipe: Recipe, rows: int, stream: str = "train") -> B
     "clip": lambda: dict(zip(("image", "tokens"), map(of, recipe.model.inputs()), strict=True)),
     "imagebind": lambda: {name: of(x) for name, x in imagebind.inputs(parsed, recipe.model, stream).items()},
     "simclr": lambda: {"image": of(recipe.model.backbone.inputs()[0]), "label": label},
-    "flamingo": lambda: packed(parsed, rows, stream),
+    "flamingo": lambda: _packed(parsed, rows, stream),
     "classification": lambda: {"image": of(recipe.model.inputs()[0]), "label": label},
   }
   return config_lib.choose("recipe of a plan", parsed.recipe, shapes)()
 
 
-def packed(parsed: Run, rows: int, stream: str) -> Batch:
+def _packed(parsed: Run, rows: int, stream: str) -> Batch:
   """Shapes of rows as the transforms `pictures` and `pack` of a stream make them."""
   options = {step[0]: step[1:] for step in parsed.streams[stream].transforms}
   (size, *more), (length, media) = options["pictures"], options["pack"][:2]
@@ -191,7 +191,7 @@ def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules:
 
 def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tuple[int, int, float]:
   """What differentiation keeps: bytes of one part of the batch, bytes of slices and casts of weights, which lie
-  sharded as the weights do; and the FLOPs of forward and backward."""
+  sharded as the weights do (what `stop_gradient` gives is no copy); and the FLOPs of forward and backward."""
   key = jax.random.key(0)
   batch = jax.eval_shape(recipe.prepare, batch, key)
   run: Any = phase.embed if isinstance(phase, Paired) else phase.loss

@@ -1,7 +1,5 @@
 import json
 
-import nbclient
-import nbformat
 import pytest
 
 from vljax import config, experiment
@@ -11,7 +9,7 @@ BOOK = "notebooks/flamingo_fewshot.ipynb"
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_asks_looks_and_talks(root, tmp_path, monkeypatch):
+def test_notebook_asks_looks_and_talks(root, execute, tmp_path, monkeypatch):
   spec = f"{root}/configs/flamingo/flamingo_smollm2.py:smoke"
   assert experiment.train(config.load(spec, ["lm.length=512"]), tmp_path / "run")
   for name, value in {
@@ -22,10 +20,7 @@ def test_notebook_asks_looks_and_talks(root, tmp_path, monkeypatch):
     "JAX_COMPILATION_CACHE_DIR": str(root / ".cache/jax"),
   }.items():
     monkeypatch.setenv(name, value)
-  book = nbformat.read(root / BOOK, as_version=4)
-  nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(root / "notebooks")}}).execute()
-  printed = "".join(o.get("text", "") for cell in book.cells for o in cell.get("outputs", []))
-  pictures = [o for cell in book.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+  printed, pictures = execute(BOOK)
   for text in ("10 captioned pictures", "of 6 pictures make their own", "2 shots: cider", "User: Where is it?"):
     assert text in printed
   assert printed.count("Flamingo:") == 2

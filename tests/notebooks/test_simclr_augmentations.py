@@ -1,7 +1,5 @@
 import json
 
-import nbclient
-import nbformat
 import pytest
 
 BOOK = "notebooks/simclr_augmentations.ipynb"
@@ -9,7 +7,7 @@ BOOK = "notebooks/simclr_augmentations.ipynb"
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_notebook_looks_trains_and_probes(root, tmp_path, monkeypatch):
+def test_notebook_looks_trains_and_probes(root, execute, tmp_path, monkeypatch):
   for name, value in {
     "SOURCE": "synthetic:pairs?n=160&size=20&holdout=40",
     "STEPS": "3",
@@ -20,10 +18,7 @@ def test_notebook_looks_trains_and_probes(root, tmp_path, monkeypatch):
     "JAX_COMPILATION_CACHE_DIR": str(root / ".cache/jax"),
   }.items():
     monkeypatch.setenv(name, value)
-  book = nbformat.read(root / BOOK, as_version=4)
-  nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(root / "notebooks")}}).execute()
-  printed = "".join(o.get("text", "") for cell in book.cells for o in cell.get("outputs", []))
-  pictures = [o for cell in book.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+  printed, pictures = execute(BOOK)
   assert "120 pictures to learn from, 40 held out" in printed
   for name in ("raw pixels", "before training", "after training", "chance"):
     assert name in printed
