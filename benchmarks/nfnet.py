@@ -49,12 +49,13 @@ def overhead(name: str, shape: Shape, repeats: int) -> dict[str, Any]:
   """The gradient of a layer over MICRO micro-batches: kernels standardized once, against kernels as they are."""
   x, kernel, gain = inputs(shape)
   layer = lambda x, kernel: conv(x, kernel, stride=shape.stride, groups=shape.groups)
+  loopless = jax.default_backend() == "cpu"  # in a loop XLA's convolutions are slow there, and hide what is measured
 
   def step(make: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[], Any]:
     def gradient(x: jax.Array, kernel: jax.Array, gain: jax.Array) -> Any:
       seen, pull = jax.vjp(make, kernel, gain)
       part = jax.grad(lambda k, x: jnp.sum(jnp.square(layer(x, k))))
-      total, _ = jax.lax.scan(lambda sum, x: (sum + part(seen, x), None), jnp.zeros_like(seen), x)
+      total, _ = jax.lax.scan(lambda sum, x: (sum + part(seen, x), None), jnp.zeros_like(seen), x, unroll=loopless)
       return pull(total)
 
     compiled = jax.jit(gradient)

@@ -34,9 +34,16 @@ def standardize(
     ValueError: an unknown eps, with the nearest.
   """
   floor = config.choose("eps of scaled weight standardization", eps, EPSILONS)
-  kernel = kernel.astype(jnp.float32)
-  axes = (-4, -3, -2)
-  mean = kernel.mean(axes, keepdims=True)
-  variance = jnp.square(kernel - mean).mean(axes, keepdims=True)
-  scale = gamma * jax.lax.rsqrt(floor(variance, math.prod(kernel.shape[-4:-1]))) * gain[..., None, None, None, :]
-  return (kernel - mean) * scale
+  shape, fan_in = kernel.shape, math.prod(kernel.shape[-4:-1])
+  rows = kernel.astype(jnp.float32).reshape(*shape[:-4], fan_in, shape[-1])
+  centered = rows - _mean(rows)
+  variance = _mean(jnp.square(centered))
+  return (centered * (gamma * jax.lax.rsqrt(floor(variance, fan_in)) * gain[..., None, :])).reshape(shape)
+
+
+def _mean(rows: Float[Array, "*n i o"]) -> Float[Array, "*n 1 o"]:
+  """The mean over i; as a product on CPUs, where XLA's gradient of a mean over rows takes five times as long."""
+  if jax.default_backend() != "cpu":
+    return rows.mean(-2, keepdims=True)
+  shares = jnp.full((1, rows.shape[-2]), 1 / rows.shape[-2], rows.dtype)
+  return jnp.matmul(shares, rows, precision="highest")
