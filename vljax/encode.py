@@ -18,11 +18,12 @@ from etils import epath
 
 from vljax import config, tree
 from vljax.data import sources
-from vljax.data.sources.features import HEADER, read
+from vljax.data.sources.features import HEADER, read, read_header
 from vljax.hub import Bundle
 from vljax.layers.batch_norm import STATISTICS
+from vljax.types import Params
 
-__all__ = ["HEADER", "Format", "Level", "read", "weights_hash", "write"]
+__all__ = ["HEADER", "Format", "Level", "check", "read", "weights_hash", "write"]
 
 Format = Literal["npy", "array_record"]
 Level = Literal["joint", "tower"]
@@ -55,7 +56,7 @@ def write(
   if not 1 <= shards <= len(source):
     raise ValueError(f"shards = {shards}; legal: 1 to {len(source)}, the number of examples of {source.name}")
   header = {
-    "weights": weights_hash(bundle, level),
+    "weights": weights_hash(bundle.params, level),
     "tokenizer": None if bundle.tokenizer is None else bundle.tokenizer.sha256,
     "source": uri,
     "examples": len(source),
@@ -76,15 +77,34 @@ def write(
   return header
 
 
-def weights_hash(bundle: Bundle, level: Level = "joint") -> str:
+def weights_hash(params: Params, level: Level = "joint") -> str:
   """The sha256 of all parameters with their names; at the level of the towers, of theirs."""
   digest = hashlib.sha256()
-  for name, leaf in sorted(tree.flatten(bundle.params).items()):
+  for name, leaf in sorted(tree.flatten(params).items()):
     if level == "tower" and name.split("/")[0] not in ("image", "text", STATISTICS):
       continue
     digest.update(name.encode())
     digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()
+
+
+def check(folder: epath.PathLike, params: Params) -> None:
+  """Whether a folder's features are of these very towers, so that projections trained on them fit the whole model.
+
+  Raises:
+    FileNotFoundError: no features there.
+    ValueError: features of other towers, or of the joint space.
+  """
+  file = epath.Path(folder) / HEADER
+  header = read_header(folder)
+  level, weights = header.get("level", "joint"), weights_hash(params, "tower")
+  if level != "tower":
+    raise ValueError(f"{file} says level = {level!r}; legal: 'tower', by launch/encode.py --level=tower")
+  if header["weights"] != weights:
+    raise ValueError(
+      f"{file} is of towers with the weights {header['weights'][:12]}, the run's have {weights[:12]}; legal: features "
+      f"that launch/encode.py --level=tower made with this config's variant, seed and init"
+    )
 
 
 def _widths(bundle: Bundle) -> dict[str, int]:

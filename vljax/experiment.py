@@ -11,7 +11,7 @@ import jax
 from etils import epath
 
 from vljax import config as config_lib
-from vljax import hub, interop, recipes, report
+from vljax import encode, hub, interop, recipes, report
 from vljax.checkpoint import Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.data import sources, vocabulary
@@ -40,6 +40,8 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
     prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir, lambda path: interop.load_tower(path).tokenizer)
     processes.first(prepare)
     tokenizer = prepare()
+  if isinstance(parsed, clip.Config) and not (workdir / "checkpoints").exists():
+    check_features(parsed)
   recipe = recipes.build(parsed, tokenizer)
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
   for line in changes(workdir, metadata):
@@ -51,6 +53,21 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
     for path in write_report(parsed.report, workdir):
       print(f"report      {path}")
   return True
+
+
+def check_features(parsed: clip.Config) -> None:
+  """Features that a run reads are of the towers that it stores.
+
+  Raises:
+    FileNotFoundError, ValueError: as `encode.check`.
+  """
+  read = [*parsed.streams.values(), *parsed.evals.values()]
+  kinds = [sources.uris.parse(part.source)[:2] for part in read]
+  folders = dict.fromkeys(path for kind, path in kinds if kind == "features")
+  if folders:
+    _, params = hub.initial(parsed)
+    for folder in folders:
+      encode.check(folder, params)
 
 
 def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:

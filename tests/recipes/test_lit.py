@@ -50,7 +50,7 @@ def test_the_header_says_which_towers(raw, features):
   assert header["level"] == "tower"
   assert header["dim"] == {"image": 32, "text": 32}
   bundle = hub.untrained(raw)
-  assert header["weights"] == encode.weights_hash(bundle, "tower") != encode.weights_hash(bundle)
+  assert header["weights"] == encode.weights_hash(bundle.params, "tower") != encode.weights_hash(bundle.params)
   source = sources.open(SOURCE)
   rows = encode.read(folder)[1]
   np.testing.assert_allclose(
@@ -91,8 +91,20 @@ def test_features_are_a_gallery_of_their_own(raw, features, workdir):
     recipes.build(recipes.parse(cached), bundle.tokenizer)
 
 
+def test_features_of_other_towers_are_refused_before_anything_runs(raw, features, tmp_path):
+  other = config.load(f"{FILE}:smoke", [])
+  other.init, other.seed = raw.init, other.seed + 1
+  other.streams.train.source = f"features:{features[1]}"
+  other.streams.train.transforms = [("choose_row", "text_features"), ("keep", "image_features", "text_features")]
+  wanted = f"header.json is of towers with the weights {features[0]['weights'][:12]}, the run's have"
+  with pytest.raises(ValueError, match=wanted):
+    experiment.train(other, tmp_path)
+  assert not (tmp_path / "checkpoints").exists()
+
+
 def test_features_of_a_tower_that_is_trained_are_refused(raw, features, tmp_path):
   wrong = config.load(f"{FILE}:smoke", [])
+  wrong.init = raw.init
   wrong.streams.train.source = f"features:{features[1]}"
   wrong.streams.train.transforms = [("choose_row", "text_features"), ("keep", "image_features", "text_features")]
   wrong.trains = r"image/.*|text_head/.*"

@@ -35,16 +35,25 @@ class Features(Source):
     del index
 
 
+def read_header(folder: epath.PathLike) -> dict[str, Any]:
+  """What made the features of a folder.
+
+  Raises:
+    FileNotFoundError: no features there.
+  """
+  folder = epath.Path(folder)
+  if not (folder / HEADER).exists():
+    raise FileNotFoundError(f"{folder} holds no features: there is no {HEADER} in it; launch/encode.py makes them")
+  return json.loads((folder / HEADER).read_text())
+
+
 def read(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   """(header, {"image": [n d], "text": [m e], "owner": [m], "keys": list}) of a finished folder.
 
   Raises:
     FileNotFoundError: no header, or a shard is missing; names it.
   """
-  folder = epath.Path(folder)
-  if not (folder / HEADER).exists():
-    raise FileNotFoundError(f"{folder} holds no features: there is no {HEADER} in it; launch/encode.py makes them")
-  header = json.loads((folder / HEADER).read_text())
+  folder, header = epath.Path(folder), read_header(folder)
   widths = header["dim"] if isinstance(header["dim"], dict) else dict.fromkeys(("image", "text"), header["dim"])
   parts: dict[str, list] = {"image": [], "text": [], "owner": [], "keys": []}
   offset = 0
