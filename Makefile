@@ -40,7 +40,7 @@ test-fast: $(VENV)/.dev ## under 3 minutes with a warm cache; takes a path: make
 test-long: $(VENV)/.dev ## learning runs, kills, mutated inputs, pod-size compiles; by hand
 	$(PYTEST) -m long --durations=0 $(T)
 
-parity: $(VENV)/.parity ## live comparisons with torch packages, which this installs
+parity: $(VENV)/.parity ## live comparisons with torch packages, and real weights, all of which this installs
 	$(PYTEST) -m "parity and not long" $(T)
 
 bench: $(VENV)/.dev ## speed against torch (if installed) and against limits: a table, and JSON in benchmarks/results

@@ -54,6 +54,33 @@ def smoke_workdir(smoke, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def language_folder(tmp_path_factory):
+  """A LLaMA of 300 tokens, 256 of them bytes, whose texts begin with <s>; a Hugging Face folder."""
+  import numpy as np
+  from tokenizers.pre_tokenizers import ByteLevel
+
+  from vljax.data.tokenizers import byte_bpe
+  from vljax.interop import language_models
+  from vljax.interop.tower import Tower
+  from vljax.models import decoder
+
+  vocabulary = {
+    name: i for i, name in enumerate(["<|endoftext|>", "<s>", "</s>", *sorted(ByteLevel.alphabet()), "Ġa", "th"])
+  }
+  content = byte_bpe.tokenizer_json(
+    vocabulary, [("Ġ", "a"), ("t", "h")], begin="<s>", special=["<|endoftext|>", "<s>", "</s>"]
+  )
+  config = dict(variant="test", vocab=300, length=64, tied=False)
+  model = decoder.build(**config)
+  params = jax.jit(lambda: model.init(jax.random.key(0), *model.inputs())["params"])()
+  params = jax.tree.map(lambda x: 5 * np.asarray(x.unbox()), params, is_leaf=lambda x: hasattr(x, "unbox"))
+  words = dict(kind="hf_json", content=content, eos="</s>", length=64)
+  place = tmp_path_factory.mktemp("lm")
+  assert language_models.save(place, Tower("lm", config, {"lm": params}, tokenizer=words), "llama") == []
+  return place
+
+
+@pytest.fixture(scope="session")
 def make_trainer(smoke, smoke_workdir):
   """A function of overrides that lays out the `:smoke` run, on the first `devices` devices (None: all)."""
   from vljax import recipes

@@ -19,8 +19,8 @@ FLOORS = (
   ("evaluate", "train"),
   ("recipes", "tasks"),
   (
-    "language", "flamingo", "chat", "hub", "plan", "report", "prepare", "convert", "encode", "experiment", "sweep",
-    "program",
+    "language", "flamingo", "idefics", "chat", "hub", "plan", "report", "prepare", "convert", "encode", "experiment",
+    "sweep", "program",
   ),
 )  # fmt: skip
 WITHOUT_FLAX = ("types", "tree", "config", "ops", "parallel", "objectives", "data")

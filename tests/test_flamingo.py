@@ -64,6 +64,15 @@ def test_only_the_own_picture_is_seen(bundle, pictures):
   assert differs[first:].all()
 
 
+def test_texts_alone_pass_through_the_gated_blocks(bundle):
+  text = "a red dog the blue cat"
+  tokens = np.array([bundle.words.plain(text)])
+  run = lambda **options: bundle.model.apply({"params": bundle.params}, tokens, None, None, **options)
+  loss = lambda logits: -np.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], 2).mean()
+  assert bundle.perplexity(text) == pytest.approx(float(np.exp(loss(run()))), rel=1e-4)
+  assert abs(float(np.exp(loss(run(bypass=True)))) / bundle.perplexity(text) - 1) > 1e-3
+
+
 def test_maps_have_a_share_for_each_position(bundle, pictures):
   pieces, maps = bundle.attention_map([pictures[0], "a red dog"], 1)
   assert len(pieces) == len(maps)

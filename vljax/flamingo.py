@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
+from vljax import recipes
+from vljax.data import images as geometry
 from vljax.data import interleave, pictures
 from vljax.generate import Inputs
 from vljax.generate.writer import padded
@@ -65,15 +67,13 @@ class FlamingoBundle(LanguageBundle):
     rules: how pictures are normalized and resized.
   """
 
+  ends: ClassVar[tuple[str, ...]] = (*LanguageBundle.ends, interleave.CHUNK)
+
   rules: clip.Preprocess = clip.Preprocess(resize="longest")
 
   @functools.cached_property
   def speaker(self) -> FlamingoSpeaker:
     return FlamingoSpeaker(self.model, self.rules)
-
-  @property
-  def stops(self) -> tuple[int, ...]:
-    return (*super().stops, self.words.token_id(interleave.CHUNK))
 
   @property
   def length(self) -> int:
@@ -85,7 +85,7 @@ class FlamingoBundle(LanguageBundle):
     return self.model.vision.image_size
 
   def preprocess(self, picture: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture as the vision encoder sees it, in a square whose margins have the mean color, not yet normalized.
+    """A picture as the vision encoder sees it, not yet normalized; margins of a square have the mean color.
 
     Raises:
       FileNotFoundError, ValueError: there is no such file, or it is no picture.
@@ -95,6 +95,8 @@ class FlamingoBundle(LanguageBundle):
       if not path.exists():
         raise FileNotFoundError(f"there is no picture {path}")
       picture = path.read_bytes()
+    if self.rules.resize != "longest":
+      return geometry.preprocess(picture, self.size, self.rules.resize, self.rules.interpolation)
     mean = tuple(round(255 * float(x)) for x in self.rules.constants[0])
     return pictures.square(picture, self.size, mean, self.rules.interpolation)
 
@@ -109,11 +111,29 @@ class FlamingoBundle(LanguageBundle):
         raise ValueError(
           f"a prompt is {prompt!r:.80} of type {type(prompt).__name__}; legal: str, a list of texts, pictures, clips"
         )
-    made = [interleave.prompt([p] if isinstance(p, str) else p, self.words) for p in prompts]
+    made = [self.document([p] if isinstance(p, str) else p) for p in prompts]
     tokens, real = padded([document["tokens"] for document in made])
     phi, _ = padded([document["phi"] for document in made])
     images, frames = self._media([document["media"] for document in made])
     return {"tokens": tokens, "real": real, "phi": phi, "images": images, "frames": frames}
+
+  def document(self, parts: Sequence[Part]) -> dict[str, Any]:
+    """A prompt's `tokens` and `phi` [t], and its `media`."""
+    return interleave.prompt(parts, self.words)
+
+  def inputs(self, rows: Sequence[Sequence[int]]) -> Inputs:
+    """What the speaker begins with, of tokens without media: they pass through the gated blocks."""
+    images, frames = self._media([[] for _ in rows])
+    made = super().inputs(rows)
+    return {**made, "phi": np.zeros_like(made["tokens"]), "images": images, "frames": frames}
+
+  def evaluate(self) -> dict[str, float]:
+    """What the evaluations of the run's own config report.
+
+    Raises:
+      ValueError: not a workdir of ours, or its config has no evaluations.
+    """
+    return recipes.evaluate(self.config, self.tokenizer, self.params)
 
   def encode_image(self, media: Any) -> Float[np.ndarray, "n l d"]:
     """The visual tokens of pictures and clips; one picture alone is a list of one."""

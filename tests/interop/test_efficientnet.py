@@ -53,6 +53,7 @@ def test_broken_state_dicts_are_named(state):
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 def test_real_weights_name_real_photographs():
   """Top-1 on 200 photographs, one of a class.
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vljax import hub
+
 COLORS = {"red": (200, 0, 0), "blue": (0, 0, 200), "green": (0, 200, 0)}
 
 
@@ -61,3 +63,13 @@ def test_what_is_unknown_is_named(main, smoke_workdir, table):
     main([*asked, "--kind=probe"])
   with pytest.raises(ValueError, match="cifar10 has 10 classes, the source 3"):
     main([*asked, "--kind=zeroshot", "--names=cifar10"])
+
+
+def test_texts_by_a_model_that_writes(main, language_folder, tmp_path, capsys):
+  (tmp_path / "text.txt").write_text("that is a text of some tokens")
+  asked = f"--model={language_folder}", f"--source={tmp_path / 'text.txt'}"
+  found = run(main, capsys, *asked, "--kind=perplexity")["perplexity"]
+  assert found == pytest.approx(hub.load(language_folder).perplexity("that is a text of some tokens"))
+  assert run(main, capsys, *asked, "--kind=perplexity", "--most=8")["perplexity"] != found
+  with pytest.raises(ValueError, match="--kind=retrieval of .*, a language model; legal: perplexity, of a text file"):
+    main([*asked])

@@ -75,6 +75,8 @@ def test_the_run_reports_losses_gates_and_what_pictures_are_worth(workdir):
   last = {name: value for row in rows for name, value in row.items()}
   for name in ("perplexity/right", "perplexity/shuffled", "perplexity/none", "shuffled/gain/low", "none/gain/high"):
     assert np.isfinite(last[f"captions/{name}"])
+  again = hub.load(workdir).evaluate()
+  assert again["captions/perplexity/right"] == pytest.approx(last["captions/perplexity/right"], rel=1e-4)
 
 
 def test_losses_are_those_of_the_logits(trainer, bundle, tokenizer):

@@ -12,7 +12,7 @@ import numpy as np
 from vljax.generate import beam, writing
 from vljax.generate.sampling import Sampling
 from vljax.generate.speaker import Inputs, Speaker, last
-from vljax.objectives.lm import log_likelihood
+from vljax.objectives.lm import log_likelihood, rows
 from vljax.types import Array, Bool, Float, Int, Params
 
 _start = jax.jit(writing.start, static_argnames=("speaker", "most"))
@@ -88,6 +88,10 @@ class Writer:
     """The logits of what follows each token of the prompts."""
     return np.asarray(_logits(self.speaker, self.params, inputs))
 
+  def losses(self, inputs: Inputs) -> Float[np.ndarray, " n"]:
+    """For each prompt the sum of -log p of its tokens, each after those before it; the first is not foretold."""
+    return np.asarray(_losses(self.speaker, self.params, inputs))
+
   @property
   def _stops(self) -> Int[np.ndarray, " s"]:
     return np.asarray(self.stops, np.int32)
@@ -126,6 +130,12 @@ def _score(
 def _logits(speaker: Speaker, params: Params, inputs: Inputs) -> Float[Array, "n t v"]:
   x, _ = speaker.begin(params, inputs, inputs["tokens"].shape[1])
   return speaker.head(params, x)
+
+
+@functools.partial(jax.jit, static_argnames=("speaker",))
+def _losses(speaker: Speaker, params: Params, inputs: Inputs) -> Float[Array, "n"]:
+  x, _ = speaker.begin(params, inputs, inputs["tokens"].shape[1])
+  return rows(functools.partial(speaker.head, params), x, inputs["tokens"], inputs["real"])[0]
 
 
 def _at_least_one(name: str, value: int) -> None:

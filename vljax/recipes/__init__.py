@@ -5,8 +5,10 @@ from typing import Any
 
 from vljax import config
 from vljax.data.tokenizers import Tokenizer
+from vljax.evaluate import schedule
 from vljax.train.recipe import Recipe
 from vljax.train.run import Run
+from vljax.types import Params
 
 RECIPES = {
   "classification": "vljax.recipes.classification",
@@ -39,6 +41,18 @@ def build(parsed: Run, tokenizer: Tokenizer | None = None) -> Recipe:
 def meaning(parsed: Run, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
   """What changes results silently, for the checkpoint to remember."""
   return _module(parsed.recipe).meaning(parsed, tokenizer)
+
+
+def evaluate(raw: Any, tokenizer: Tokenizer | None, params: Params) -> dict[str, float]:
+  """What the evaluations of a run's config report about parameters.
+
+  Raises:
+    ValueError: it has none.
+  """
+  if not raw.get("evals"):
+    raise ValueError("this checkpoint brings no evaluations of its own: name a source")
+  recipe = build(parse(raw), tokenizer)
+  return schedule.run(recipe.evals, recipe.predict, params, 0, last=True)
 
 
 def _module(name: str) -> Any:
