@@ -40,9 +40,10 @@ def test_the_report_is_of_the_run(smoke_workdir, tmp_path):
   assert "a red circle" in text
 
 
-def test_next_steps_name_commands_that_run(root, monkeypatch, tmp_path):
+@pytest.mark.parametrize("recipe", ["clip", "flamingo"])
+def test_next_steps_name_commands_that_run(root, monkeypatch, tmp_path, recipe):
   monkeypatch.chdir(root)
-  text = experiment.next_steps(tmp_path / "a workdir")
+  text = experiment.next_steps(tmp_path / "a workdir", recipe)
   for file in re.findall(r"(?:launch|configs|notebooks)/[\w/]+\.\w+", text):
     assert (root / file).exists(), file
   assert len(re.findall(r"^  \w.{20,}", text, re.MULTILINE)) == 3, "three commands"

@@ -101,9 +101,18 @@ def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Pa
 
 
 def next_steps(workdir: epath.PathLike, recipe: str = "clip") -> str:
-  """The three commands that a user wants after a run."""
+  """The commands that a user wants after a run."""
   here = pathlib.Path(sys.executable).parent
   bin = here.relative_to(pathlib.Path.cwd()) if here.is_relative_to(pathlib.Path.cwd()) else here
+  folder = shlex.quote(str(workdir))
+  if recipe == "flamingo":
+    return f"""
+Next:
+  ask it                   {bin}/python launch/generate.py --model={folder} --max_tokens=24 PICTURE.jpg
+  talk with it             {bin}/python launch/generate.py --model={folder} --chat
+  open it in a notebook    {bin}/pip install jupyterlab
+                           WORKDIR={folder} SOURCE=folder:PICTURES {bin}/jupyter lab notebooks/flamingo_fewshot.ipynb
+"""
   if recipe != "clip":
     load = f"from vljax.checkpoint.load import load_params; print(load_params({json.dumps(str(workdir))})[0].keys())"
     return f"\nNext:\n  its weights              {bin}/python -c {shlex.quote(load)}\n"
@@ -111,7 +120,7 @@ def next_steps(workdir: epath.PathLike, recipe: str = "clip") -> str:
   return f"""
 Next:
   open it in a notebook    {bin}/pip install jupyterlab
-                           WORKDIR={shlex.quote(str(workdir))} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
+                           WORKDIR={folder} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
                            or at once: {bin}/python -c {shlex.quote(load)}
   train on your pictures   {bin}/python launch/train.py --workdir=runs/mine \\
                              --config=configs/contrastive/clip_folder.py:dir=PICTURES
