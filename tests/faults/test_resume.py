@@ -163,7 +163,7 @@ def test_twenty_kills_at_random_times(start_training, tmp_path):
   """Killed at any moment, in saving too, a run loses nothing but time."""
   run = (*RUN, "--config.steps=600", "--config.checkpoint.every=2")
   straight, workdir, rng = tmp_path / "straight", tmp_path / "run", np.random.default_rng(0)
-  finish(start_training(*run, f"--workdir={straight}"), 600)
+  finish(start_training(*run, f"--workdir={straight}"), 1800)
   for _ in range(20):
     process = start_training(*run, f"--workdir={workdir}")
     seen = latest(workdir)
@@ -171,7 +171,7 @@ def test_twenty_kills_at_random_times(start_training, tmp_path):
     time.sleep(rng.uniform(0, 0.5))
     process.send_signal(signal.SIGKILL)
     process.wait()
-  finish(start_training(*run, f"--workdir={workdir}"), 600)
+  finish(start_training(*run, f"--workdir={workdir}"), 1800)
   equal(everything(workdir), everything(straight))
   assert losses(workdir) == losses(straight)
 
