@@ -10,7 +10,7 @@ import pytest
 
 from vljax import config, parallel, recipes, tree
 from vljax.checkpoint import load_params
-from vljax.data import vocabulary
+from vljax.data import batching, vocabulary
 from vljax.models import dual_encoder, fitting
 from vljax.train import optim, writers
 from vljax.train.trainer import Trainer
@@ -84,7 +84,7 @@ def test_smoke_lowers_on_a_mesh(file, tmp_path):
   due = trainer.due(parsed.steps - 1)
   batches = {}
   for _, stream in due:
-    example = jax.tree.map(np.asarray, trainer.streams[stream][0].example)
+    example = jax.tree.map(batching.array, trainer.streams[stream][0].example)
     batches[stream] = {field: rows(stream, value) for field, value in example.items()}
   with trainer.use():
     lowered = trainer.step.jitted.lower(trainer.target(), batches, due=due)
