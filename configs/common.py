@@ -81,13 +81,13 @@ SMALL = dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5)
 """A ResNet for two CPU cores: three basic blocks, features of 128."""
 
 
-def views(size: int, smallest: float, strength: float) -> list[tuple]:
+def views(size: int, smallest: float, strength: float, grayscale: float = 0.2) -> list[tuple]:
   """Device augmentations of small photographs: SimCLR's without blur, crops resized bilinearly."""
   return [
     ("random_resized_crop", size, (smallest, 1.0), {"interpolation": "bilinear"}),
     ("flip_lr",),
     ("color_jitter", strength),
-    ("grayscale", 0.2),
+    ("grayscale", grayscale),
   ]
 
 

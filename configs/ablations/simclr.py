@@ -12,7 +12,7 @@ linear classifiers; ours of that size are evaluated by one nearly unpenalized lo
 the order of rows at best, not the numbers. There is no table 3 (what the features know of the transformation).
 """
 
-SMALL, LARGE = 24, 224
+SMALL, LARGE = 16, 224
 TOP1 = {"linear top-1": dict(metric="linear/top1")}
 LINEAR = dict(
   kind="linear", labelled="tfds:imagenet2012", source="tfds:imagenet2012?part=validation", penalties=(1.0,)
