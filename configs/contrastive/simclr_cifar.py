@@ -3,9 +3,9 @@
   python launch/train.py --config=configs/contrastive/simclr_cifar.py:dir=DATA/cifar10 --workdir=runs/simclr_cifar
   python launch/train.py --config=configs/contrastive/simclr_cifar.py:dir=DATA/cifar10,small --workdir=runs/small
 
-DATA/cifar10 holds index.jsonl and cifar10.tar. `:small` is a ResNet of three blocks for 2 CPU cores and ten minutes: it
-trains on crops of 16 px, which cost less than half of 24, and is evaluated at 24 px, where it is better than at 16 (the
-discrepancy of Touvron et al. 2019, arXiv 1906.06423: crops show things larger). Hardware: one GPU as published.
+DATA/cifar10 holds index.jsonl and cifar10.tar. `:small` is a ResNet of three blocks for 2 CPU cores and ten minutes.
+It trains on crops of 16 px, which cost less than half of 24, and is evaluated at 24 px, where it is better than at 16
+(the discrepancy of Touvron et al. 2019, arXiv 1906.06423: crops show things larger). Hardware: one GPU as published.
 Expected: 91 % with all of CIFAR-10 (README of google-research/simclr); `:small` see docs/results.md. Status: runs as
 `:small`, untested at the published size; `:smoke` is two steps on synthetic pictures.
 """

@@ -3,9 +3,9 @@
   python launch/train.py --config=configs/contrastive/simclr_flowers.py:dir=DATA/flowers --workdir=runs/flowers
 
 DATA/flowers holds index.jsonl (image, label) and flowers_96.tar. Another folder of photographs goes into `source`.
-Colour tells flowers apart, so the views keep most of it. It trains on crops of two thirds of the size, for the reason in
-simclr_cifar.py. Hardware: 2 CPU cores, ten minutes. Expected: see
-docs/results.md. Status: runs; `:smoke` is two steps on synthetic pictures.
+Colour tells flowers apart, so the views keep most of it. It trains on crops of two thirds of the size, for the reason
+in simclr_cifar.py. Hardware: 2 CPU cores, ten minutes. Expected: see docs/results.md. Status: runs; `:smoke` is two
+steps on synthetic pictures.
 """
 
 from configs import common

@@ -28,8 +28,8 @@ class Photos:
   Attributes:
     file: config of the run, with its arguments.
     count: of all examples.
-    few: labels of the small budget. Of flowers 1 %, as in the paper's table: with 125 of them the small network trained
-      on these alone is as good as the probe, on CIFAR-10 it is not (docs/results.md).
+    few: labels of the small budget. Of flowers 1 %, as in the paper's table: with 125 the small network trained on
+      these alone was as good as the probe (docs/results.md).
     margin: that the gain over the strongest floor has to clear, by the lower end of its 95 % interval; written down
       before the first run.
   """
