@@ -32,17 +32,26 @@ TABLES = [
 ]
 
 
+def crops(parsed):
+  """The sizes that pictures are cropped to."""
+  steps = [*getattr(parsed, "augment", ()), *(getattr(parsed, "augment_other", None) or ())]
+  steps += parsed.streams["train"].transforms if "train" in parsed.streams else []
+  return {step[1] for step in steps if step[0] == "random_resized_crop"}
+
+
 @pytest.mark.parametrize(("file", "name", "small"), TABLES)
 def test_rows_build_and_are_distinct(file, name, small, tmp_path, monkeypatch):
   monkeypatch.chdir(ROOT)
   found = sweep.load(f"{file}:{name}", small)
   loaded = [job.load() for job in sweep.jobs(found, tmp_path)]
+  plain = crops(recipes.parse(config.load(found.config)))
   for raw in loaded:
     parsed = recipes.parse(raw)
     model = recipes.build(dataclasses.replace(parsed, evals={})).model
     if hasattr(model, "backbone") and name != "transfer":
-      steps = [*parsed.augment, *(getattr(parsed, "augment_other", None) or ()), *parsed.streams["train"].transforms]
-      assert {step[1] for step in steps if step[0] == "random_resized_crop"} == {model.backbone.image_size}
+      assert crops(parsed) == plain
+      assert len(plain) == 1
+      assert small or plain == {model.backbone.image_size}
   for i in range(1, len(loaded)):
     assert config.diff(loaded[0], loaded[i]), f"rows {found.rows[0].name!r} and {found.rows[i].name!r} are one run"
   first = recipes.parse(loaded[0])
