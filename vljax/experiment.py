@@ -14,6 +14,7 @@ from vljax import config as config_lib
 from vljax import encode, hub, interop, recipes, report
 from vljax.checkpoint import Metadata
 from vljax.checkpoint import metadata as metadata_lib
+from vljax.checkpoint.steps import steps
 from vljax.data import sources, vocabulary
 from vljax.models import fitting
 from vljax.parallel import mesh as meshes
@@ -36,11 +37,14 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   parsed = recipes.parse(raw)
   meshes.initialize()
   tokenizer = None
+  begun = bool(steps(workdir / "checkpoints"))
+  if not begun:  # what a start left behind that came to nothing
+    processes.first(lambda: (workdir / vocabulary.FOLDER).rmtree(missing_ok=True))
   if parsed.tokenizer is not None:
     prepare = lambda: vocabulary.prepare(parsed.tokenizer, workdir, lambda path: interop.load_tower(path).tokenizer)
     processes.first(prepare)
     tokenizer = prepare()
-  if isinstance(parsed, clip.Config) and not (workdir / "checkpoints").exists():
+  if isinstance(parsed, clip.Config) and not begun:
     check_features(parsed)
   recipe = recipes.build(parsed, tokenizer)
   metadata = Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed, tokenizer))
@@ -76,6 +80,8 @@ def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:
     before, now = metadata_lib.read(workdir).config, metadata.to_json()["config"]
     for key, (old, new) in config_lib.diff(before, now).items():
       yield f"changed     config.{key}: {old!r} -> {new!r}"
+      if key.startswith("tokenizer."):
+        yield f"kept        {workdir / vocabulary.FOLDER}, which the run began with"
 
 
 def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Path, ...]:

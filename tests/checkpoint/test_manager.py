@@ -163,11 +163,14 @@ def test_a_failed_save_is_reported(tmp_path, monkeypatch):
 
 def test_meaning(tmp_path):
   quick = Metadata({"steps": 3}, {"image": {"activation": "quick_gelu", "mean": (0.5, 0.5)}})
-  Manager(tmp_path, metadata=quick).close()
+  exact = Metadata({}, {"image": {"activation": "gelu", "mean": (0.5, 0.5)}})
+  Manager(tmp_path, metadata=exact).close()
+  with Manager(tmp_path, metadata=quick) as manager:
+    assert metadata.read(tmp_path).config == {"steps": 3}, "before the first save there is nothing to fit"
+    manager.save(1, {"w": jnp.ones(3)})
   with Manager(tmp_path, metadata=Metadata({"steps": 4}, quick.meaning)) as manager:
     assert metadata.read(tmp_path).config == {"steps": 3}, "a config that may not fit replaces nothing yet"
-    manager.save(1, {"w": jnp.ones(3)})
-  exact = Metadata({}, {"image": {"activation": "gelu", "mean": (0.5, 0.5)}})
+    manager.save(2, {"w": jnp.ones(3)})
   message = "means something else than this run: image.activation is 'quick_gelu', expected 'gelu'"
   with pytest.raises(ValueError, match=re.escape(message) + "$"):
     Manager(tmp_path, metadata=exact)

@@ -13,6 +13,7 @@ import toys
 
 from vljax import config, hub, recipes
 from vljax.checkpoint import load_params, metadata
+from vljax.data import tokenizers
 from vljax.train import writers
 from vljax.train.loop import NotFinite
 from vljax.train.recipe import Phase, Recipe
@@ -116,6 +117,14 @@ def test_workdir_with_metadata_that_cannot_be_read(train, tmp_path):
   (tmp_path / "run/metadata.json").write_text("{")
   with raises(f"{tmp_path}/run/metadata.json is not JSON: Expecting property name"):
     train()
+
+
+def test_a_start_that_failed_leaves_no_vocabulary_behind(train, smoke_workdir, pictures, tmp_path):
+  kept = lambda workdir: tokenizers.load(workdir / "tokenizer")
+  for learn in (f"--config.tokenizer.learn=folder:{pictures}", "--config.clip=1.0"):
+    with raises("mesh data=3 fsdp=1 tensor=1 needs 3 devices; found 8"):
+      train("--config.mesh.data=3", learn)
+    assert (kept(tmp_path / "run") == kept(smoke_workdir)) == ("learn" not in learn)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

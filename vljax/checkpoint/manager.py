@@ -186,8 +186,9 @@ class Manager:
     """The run's metadata, checked against the workdir's.
 
     What a begun run holds is replaced with the first save only: a config that does not fit it leaves it as it was.
+    Without a finished step there is nothing to fit.
     """
-    if not processes.agree((self.workdir / metadata_lib.FILE).exists()):
+    if not processes.agree((self.workdir / metadata_lib.FILE).exists() and bool(steps(self.folder))):
       self._metadata = metadata or metadata_lib.Metadata()
       self._write_metadata()
       return self._metadata
