@@ -190,3 +190,20 @@ def test_evaluations_need_a_tokenizer(parsed, recipe, smoke_workdir):
   assert recipe.evals == {}
   tokenizer = tokenizers.load(smoke_workdir / "tokenizer")
   assert set(recipes.build(parsed, tokenizer).evals) == {"retrieval", "groups"}
+
+
+def test_evaluations_by_labelled_pictures(smoke, recipe, params, smoke_workdir):
+  """The same pictures on both sides, of which each is among its own neighbors."""
+  evals = {kind: dict(kind=kind, source="synthetic:pairs?n=60&size=16", batch=8) for kind in ("knn", "probe")}
+  raw = smoke()
+  raw.evals = {kind: dict(found, labelled=found["source"], first=True) for kind, found in evals.items()}
+  tokenizer = tokenizers.load(smoke_workdir / "tokenizer")
+  made = recipes.build(recipes.parse(raw), tokenizer).evals
+  assert made["knn"].due(0)
+  found = made["knn"](recipe.predict, params)
+  assert found["top1"] > 2 * found["top1/chance"]
+  see = lambda: clip.gallery(evals["probe"]["source"], clip.Preprocess(normalize="inception"), 16, tokenizer, 8)
+  assert made["probe"](recipe.predict, params) == see().probe(see(), recipe.predict, params)
+  raw.evals = evals
+  with pytest.raises(ValueError, match="an evaluation of kind 'knn' learns from the source `labelled`"):
+    recipes.build(recipes.parse(raw), tokenizer)

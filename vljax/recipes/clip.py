@@ -60,17 +60,24 @@ class Evaluation:
   """An evaluation on held-out pictures.
 
   Attributes:
-    kind: `retrieval` of captions and pictures, or `zeroshot` classification of the source's classes.
+    kind: `retrieval` of captions and pictures, `zeroshot` classification of the source's classes, `knn` (the votes of
+      20 labelled neighbors) or `probe` (logistic regression on labelled pictures).
     source: `kind:path?split=val...`; `features:` needs the projections alone.
+    labelled: the source that `knn` and `probe` learn from.
     every: steps between evaluations; 0: at the end only.
+    first: also before the first step, to see chance.
+    weights: their moving average `ema` where the run keeps one, or `params`.
     templates: prompts of `zeroshot`; None: those of `names`, or "a photo of a {}.".
     names: the data set (evaluate.prompts.CLASS_NAMES) that `zeroshot` takes class names from; None: the source's own.
     batch: examples per call.
   """
 
-  kind: Literal["retrieval", "zeroshot"]
+  kind: Literal["retrieval", "zeroshot", "knn", "probe"]
   source: str
+  labelled: str | None = None
   every: int = 0
+  first: bool = False
+  weights: Literal["ema", "params"] = "ema"
   templates: tuple[str, ...] | None = None
   names: str | None = None
   batch: int = 256
@@ -335,14 +342,23 @@ def gallery(
 def _evaluation(
   evaluation: Evaluation, config: Config, model: dual_encoder.DualEncoder, tokenizer: tokenizers.Tokenizer
 ) -> Eval:
+  when = dict(every=evaluation.every, first=evaluation.first, weights=evaluation.weights)
   if sources.uris.parse(evaluation.source)[0] == "features":
     if evaluation.kind != "retrieval":
       raise ValueError(f"an evaluation of features is of kind 'retrieval'; found {evaluation.kind!r}")
-    return Eval(FeatureGallery(sources.open(evaluation.source), evaluation.batch).retrieval, every=evaluation.every)
-  held_out = gallery(evaluation.source, config.preprocess, model.image.image_size, tokenizer, evaluation.batch)
+    return Eval(FeatureGallery(sources.open(evaluation.source), evaluation.batch).retrieval, **when)
+  see = lambda source: gallery(source, config.preprocess, model.image.image_size, tokenizer, evaluation.batch)
+  asked = see(evaluation.source)
   if evaluation.kind == "retrieval":
-    return Eval(held_out.retrieval, every=evaluation.every)
-  data_set = evaluation.names
-  names = None if data_set is None else prompts.names_for(held_out.source.classes or (), data_set)
-  templates = evaluation.templates or prompts.usual(data_set)
-  return Eval(lambda predict, params: held_out.zeroshot(predict, params, templates, names), every=evaluation.every)
+    return Eval(asked.retrieval, **when)
+  if evaluation.kind == "zeroshot":
+    data_set = evaluation.names
+    names = None if data_set is None else prompts.names_for(asked.source.classes or (), data_set)
+    templates = evaluation.templates or prompts.usual(data_set)
+    return Eval(lambda predict, params: asked.zeroshot(predict, params, templates, names), **when)
+  if evaluation.labelled is None:
+    raise ValueError(
+      f"an evaluation of kind {evaluation.kind!r} learns from the source `labelled`, which is not given"
+    )
+  labelled, classify = see(evaluation.labelled), {"knn": asked.knn, "probe": asked.probe}[evaluation.kind]
+  return Eval(lambda predict, params: classify(labelled, predict, params), **when)
