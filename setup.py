@@ -37,6 +37,8 @@ extras = {
   "demo": ["ipykernel>=6,<8", "nbclient>=0.10,<0.12", "nbformat>=5.10,<6"],
   "cuda": ["jax[cuda12]>=0.10,<0.13"],
   "tpu": ["jax[tpu]>=0.10,<0.13"],
+  "gcs": ["gcsfs>=2025.3"],
+  "s3": ["s3fs>=2025.3"],
   "tokamax": ["tokamax>=0.0.12,<0.1"],
   "docs": ["mkdocs>=1.6,<2", "pygments>=2.17,<3"],
 }

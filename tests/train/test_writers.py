@@ -98,13 +98,14 @@ def test_wandb_goes_on_under_the_same_id(tmp_path, monkeypatch):
     log=lambda scalars, step: seen.append((step, scalars)), finish=lambda: seen.append("end")
   )
   ids = []
-  fake = types.SimpleNamespace(init=lambda **options: ids.append((options["id"], options["resume"])) or run)
+  keys = ("id", "resume", "config")
+  fake = types.SimpleNamespace(init=lambda **options: ids.append(tuple(options[key] for key in keys)) or run)
   monkeypatch.setitem(sys.modules, "wandb", fake)
   for _ in range(2):
-    with writers.build(tmp_path, ["wandb"], process=0) as writer:
+    with writers.build(tmp_path, ["wandb"], process=0, settings={"steps": 3}) as writer:
       writer.write(1, {"loss": 2.0})
   assert seen == [(1, {"loss": 2.0}), "end"] * 2
-  assert ids[0] == ids[1] == (ids[0][0], "allow")
+  assert ids[0] == ids[1] == (ids[0][0], "allow", {"steps": 3})
 
 
 @pytest.mark.parametrize(("kind", "package"), [("wandb", "wandb"), ("tensorboard", "tensorboardX")])

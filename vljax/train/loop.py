@@ -67,7 +67,8 @@ def run(
     with goodput.track("init"):
       state, consumed, resumed = _start(trainer, manager, resize)
     start = int(state.step)
-    with build_writers(workdir, config.writers, start) as writer:
+    settings = metadata.to_json()["config"] if metadata else None
+    with build_writers(workdir, config.writers, start, settings=settings) as writer:
       progress = Progress(config.steps, start, enabled=jax.process_index() == 0)
       for line in summary.lines(trainer, state, workdir, resumed):
         progress.say(line)

@@ -110,7 +110,7 @@ class Wandb:
     ImportError: wandb is not installed.
   """
 
-  def __init__(self, directory: epath.PathLike, project: str = "vljax", settings: Mapping[str, Any] | None = None):
+  def __init__(self, directory: epath.PathLike, settings: Mapping[str, Any], project: str = "vljax"):
     self._wandb = _import("wandb", "pip install wandb")
     directory = epath.Path(directory).resolve()
     identity = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
@@ -119,7 +119,7 @@ class Wandb:
       name=directory.name,
       id=identity,
       dir=str(directory),
-      config=dict(settings or {}),
+      config=dict(settings),
       resume="allow",
     )
 
@@ -158,16 +158,20 @@ class Multi:
     self.close()
 
 
-KINDS: dict[str, Callable[[epath.Path, int], Writer]] = {
-  "jsonl": Jsonl,
-  "png": lambda directory, start: Png(directory),
-  "tensorboard": lambda directory, start: TensorBoard(directory / "tensorboard", start),
-  "wandb": lambda directory, start: Wandb(directory),
+KINDS: dict[str, Callable[[epath.Path, int, Mapping[str, Any]], Writer]] = {
+  "jsonl": lambda directory, start, settings: Jsonl(directory, start),
+  "png": lambda directory, start, settings: Png(directory),
+  "tensorboard": lambda directory, start, settings: TensorBoard(directory / "tensorboard", start),
+  "wandb": lambda directory, start, settings: Wandb(directory, settings),
 }
 
 
 def build(
-  directory: epath.PathLike, kinds: Iterable[str] = ("jsonl", "png"), start: int = 0, process: int | None = None
+  directory: epath.PathLike,
+  kinds: Iterable[str] = ("jsonl", "png"),
+  start: int = 0,
+  process: int | None = None,
+  settings: Mapping[str, Any] | None = None,
 ) -> Multi:
   """The writers of a run into its directory; on every process but 0 they write nothing.
 
@@ -175,6 +179,7 @@ def build(
     kinds: names of KINDS.
     start: how many steps were done when this process began, 0 for a new run.
     process: this process's index; None asks JAX.
+    settings: the run's config, for the kinds that keep it.
 
   Raises:
     ValueError: an unknown kind, on every process.
@@ -183,7 +188,7 @@ def build(
   makers = [config.choose("writer in config.writers", kind, KINDS) for kind in kinds]
   if (jax.process_index() if process is None else process) != 0:
     return Multi()
-  return Multi(make(epath.Path(directory), start) for make in makers)
+  return Multi(make(epath.Path(directory), start, settings or {}) for make in makers)
 
 
 def read(path: epath.PathLike) -> list[dict[str, Any]]:
