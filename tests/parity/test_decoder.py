@@ -1,4 +1,4 @@
-"""transformers' language models with the same weights: logits, files both ways, relative positions by XLNet's."""
+"""transformers' language models with the same weights: logits, files both ways; relative positions by XLNet's."""
 
 import json
 
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from vljax.interop import language_models, safetensors_reader
+from vljax.layers import position
+from vljax.layers.decoder import DecoderAttention, Places
 from vljax.models import decoder
 
 pytestmark = pytest.mark.parity
@@ -102,3 +104,32 @@ def test_older_configs_mean_the_same(tiny):
   content |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]} if neox else {}
   config = language_models.FAMILIES[family].config
   assert config.read(content, "here") == language_models.load(folder).config
+
+
+def test_relative_positions(torch, transformers):
+  """One layer of Transformer-XL's attention as XLNet has it, whose layer norm and residual are taken away."""
+  from transformers.models.xlnet.modeling_xlnet import XLNetModel, XLNetRelativeAttention
+
+  heads, dim, width, t = 4, 6, 32, 11
+  config = transformers.XLNetConfig(d_model=width, n_head=heads, d_inner=8, n_layer=1)
+  config.d_head = dim  # ours may be narrower than width / heads; theirs need not, either
+  layer = XLNetRelativeAttention(config).eval()
+  layer.layer_norm = torch.nn.Identity()
+  rng = np.random.default_rng(0)
+  weights = {name: rng.normal(size=p.shape).astype(np.float32) / 3 for name, p in layer.named_parameters()}
+  layer.load_state_dict({name: torch.tensor(w) for name, w in weights.items()})
+  x = rng.normal(size=(2, t, width)).astype(np.float32)
+  angle = 1 / 10_000 ** (torch.arange(0, width, 2) / width)
+  distances = XLNetModel.positional_embedding(torch.arange(t, -1, -1.0), angle)
+  later = torch.triu(torch.ones(t, t), 1)[:, :, None, None]
+  h = torch.tensor(x.transpose(1, 0, 2))
+  with torch.no_grad():
+    found = layer(h, None, later, None, distances.expand(-1, 2, -1), None)[0] - h
+
+  params = {name: {"kernel": weights[key]} for name, key in zip(("query", "key", "value"), "qkv", strict=True)}
+  params |= {"out": {"kernel": weights["o"].transpose(1, 2, 0)}, "distance": weights["r"]}
+  params |= {"content_bias": weights["r_w_bias"], "distance_bias": weights["r_r_bias"]}
+  ours = DecoderAttention(heads, dim, use_bias=False, relative=True)
+  places = Places({"causal": True}, sinusoids=position.sinusoids(np.arange(t), width))
+  y, _ = ours.apply({"params": params}, x, None, 0, places)
+  np.testing.assert_allclose(y, found.numpy().transpose(1, 0, 2), rtol=0, atol=1e-4)
