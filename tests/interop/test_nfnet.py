@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from vljax import tree
-from vljax.interop import haiku_reader, nfnet
+from vljax import interop, tree
+from vljax.checkpoint import partial
+from vljax.interop import haiku_reader, nfnet, weights
 from vljax.interop.tower import Tower
 from vljax.models import fitting
 from vljax.models import nfnet as models
@@ -50,6 +51,18 @@ def test_round_trips_are_bit_equal(tower, family, tmp_path):
   assert {f: getattr(found, f) for f in same} == {f: getattr(wanted, f) for f in same}
   assert "silu" in read.notes[0]
   assert "classifier" not in nfnet.load(file).weights["image"]
+
+
+@pytest.mark.parametrize("family", ENDINGS)
+def test_runs_start_from_files(tower, family, tmp_path):
+  made = tower(family, activation="silu", num_classes=None)
+  file = tmp_path / f"weights{ENDINGS[family]}"
+  nfnet.save(file, made)
+  assert interop.load_tower(file).config["depths"] == (1, 3, 1, 2)
+  start = {"vision": {name: np.zeros_like(x) for name, x in tree.flatten(made.weights["image"]).items()}}
+  found, _ = partial.initialize(start, [(str(file), "image/(.*)", "vision")], weights.load)
+  for name, array in tree.flatten(made.weights["image"]).items():
+    np.testing.assert_array_equal(tree.flatten(found)[f"vision/{name}"], array, err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["F1+", "test"])

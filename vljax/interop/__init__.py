@@ -13,6 +13,7 @@ from vljax.interop import (
   efficientnet,
   hugging_face,
   language,
+  nfnet,
   open_clip,
   openai,
   published,
@@ -55,8 +56,8 @@ def load(source: epath.PathLike, *, format: str | None = None, activation: str |
 
 
 def load_tower(source: epath.PathLike, **options: Any) -> Tower:
-  """One published encoder: a BertModel's folder, weights of a ResNet, ViT or EfficientNet as timm and others have
-  them, a timm folder of the hub, or `package:NAME` that holds any of these.
+  """One published encoder: a BertModel's folder, weights of a ResNet, ViT, NFNet or EfficientNet as timm and others
+  have them, a timm folder of the hub, or `package:NAME` that holds any of these.
 
   Args:
     options: of the kind's reader, such as `activation` of a ViT whose files do not tell it.
@@ -78,6 +79,8 @@ def load_tower(source: epath.PathLike, **options: Any) -> Tower:
     return timm_vit.from_state(state, where=where, content=timm_vit.said(file), **options)
   if torchvision.is_resnet(state):
     return torchvision.tower(state, where, **options)
+  if nfnet.is_nfnet(state):
+    return nfnet.from_state(state, where=where, **options)
   return efficientnet.from_state(state, **{"num_classes": None, **options}, where=where)
 
 
@@ -100,15 +103,15 @@ def detect(path: epath.PathLike) -> str:
 
   Raises:
     FileNotFoundError: there is no such path.
-    ValueError: no known format; says what was found.
+    ValueError: no known format, or a damaged config.json; says what was found.
   """
   path = epath.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} does not exist")
   folder = path if path.is_dir() else path.parent
-  if hugging_face.is_clip(folder) and (path.is_dir() or path.name in hugging_face.WEIGHTS):
+  if (path.is_dir() or path.name in hugging_face.WEIGHTS) and hugging_face.is_clip(folder):
     return "hf"
-  if siglip.is_siglip(folder) and (path.is_dir() or path.name in siglip.WEIGHTS):
+  if (path.is_dir() or path.name in siglip.WEIGHTS) and siglip.is_siglip(folder):
     return "siglip"
   if (folder / open_clip.CONFIG).exists() and (path.is_dir() or path.name in open_clip.WEIGHTS):
     return "open_clip"

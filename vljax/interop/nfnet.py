@@ -55,9 +55,7 @@ def load(path: epath.PathLike, *, num_classes: int | None = None, family: str | 
     FileNotFoundError: there is no such file.
     ValueError: a broken file, another architecture, or a missing or unknown key.
   """
-  path = epath.Path(path)
-  state = haiku_reader.state_dict(path) if path.suffix == ".npz" else openai.read_state(path)
-  return from_state(state, num_classes=num_classes, family=family, where=str(path))
+  return from_state(openai.read_state(path), num_classes=num_classes, family=family, where=str(path))
 
 
 def save(path: epath.PathLike, tower: Tower) -> None:
@@ -76,7 +74,7 @@ def is_nfnet(state: Mapping[str, np.ndarray]) -> bool:
 
 
 def from_state(
-  state: Mapping[str, np.ndarray], *, num_classes: int | None, where: str, family: str | None = None
+  state: Mapping[str, np.ndarray], *, where: str, num_classes: int | None = None, family: str | None = None
 ) -> Tower:
   """`load` of a state dict that is read already; keys of Haiku are `module/parameter`."""
   haiku = any(key.startswith(_HAIKU) for key in state)

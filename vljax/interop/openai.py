@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from vljax.interop import clip_resnet, names, safetensors_reader, torch_reader, torch_writer
+from vljax.interop import clip_resnet, haiku_reader, names, safetensors_reader, torch_reader, torch_writer
 from vljax.interop.imported import Imported, clip_preprocess, clip_tokenizer
 from vljax.interop.limits import Limits, largest_id_ends
 from vljax.interop.names import QKV, Table, linear, norm, row
@@ -131,9 +131,8 @@ def is_training_checkpoint(path: epath.PathLike) -> bool:
 
 def read_state(path: epath.PathLike) -> dict[str, np.ndarray]:
   """The state dict of a file by its kind, without the prefixes that training wrappers put before every key."""
-  suffix = epath.Path(path).suffix
-  reader = safetensors_reader if suffix in (".safetensors", ".json") else torch_reader
-  state = reader.state_dict(path)
+  readers = {".safetensors": safetensors_reader, ".json": safetensors_reader, ".npz": haiku_reader}
+  state = readers.get(epath.Path(path).suffix, torch_reader).state_dict(path)
   for prefix in ("module.", "_orig_mod."):
     if state and all(key.startswith(prefix) for key in state):
       state = {key.removeprefix(prefix): array for key, array in state.items()}

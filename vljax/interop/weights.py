@@ -13,6 +13,7 @@ from vljax.interop import (
   efficientnet,
   idefics,
   language,
+  nfnet,
   open_flamingo,
   openai,
   published,
@@ -49,4 +50,6 @@ def load(source: epath.PathLike) -> dict[str, Any]:
       return timm_vit.from_state(state, where=str(path), content=timm_vit.said(path), activation="gelu").weights
     if efficientnet.is_efficientnet(state):
       return efficientnet.from_state(state, num_classes=None, where=str(path)).weights
+    if nfnet.is_nfnet(state):
+      return nfnet.from_state(state, where=str(path)).weights
   return interop.load(source).params
