@@ -8,6 +8,7 @@ from flax.core import meta
 
 from vljax import config, convert, experiment, hub, recipes
 from vljax.checkpoint import load_params
+from vljax.data import tokenizers
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.train import writers
 
@@ -108,6 +109,28 @@ def test_a_run_takes_turns_and_evaluates_what_never_met(workdir):
   assert "base/pairs/loss" in rows[0]
   assert "depth/depth/loss" in rows[1]
   assert 0 <= rows[-1]["depth_text/R@5/low"] <= rows[-1]["depth_text/R@5"] <= 1
+
+
+def test_classes_are_found_by_prompts(raw, workdir):
+  """Depth is turned into its class's own text, but for every fifth: those are found to be wrong."""
+  asked = raw.copy_and_resolve_references()
+  found = asked.evals.depth_text
+  asked.evals = {"classes": dict(kind="zeroshot", source=found.source, transforms=found.transforms, query="depth")}
+  tokenizer = tokenizers.load(workdir / "tokenizer")
+  evaluation = recipes.build(recipes.parse(asked), tokenizer).evals["classes"]
+  source, rows = evaluation.open()
+  names = tokenizer([f"a photo of a {name}." for name in source.classes])
+  right = [source.row(i)["label"] for i in range(len(source))]
+  told = {
+    row["depth"].tobytes(): (c + (i % 5 == 0)) % len(names) for i, (row, c) in enumerate(zip(rows, right, strict=True))
+  }
+  depth = lambda params, x: np.eye(len(names))[[told[one.tobytes()] for one in x]]
+  text = lambda params, tokens: np.eye(len(names))[[np.all(names == t, axis=1).argmax() for t in tokens]]
+  scores = evaluation({"encode_depth": depth, "encode_text": text}, {})
+  assert scores["top1"] == np.mean([i % 5 > 0 for i in range(len(rows))])
+  asked.evals.classes.answer = "image"
+  with pytest.raises(ValueError, match="config.evals.classes.answer = 'image'; legal with kind = 'zeroshot': 'text'"):
+    recipes.build(recipes.parse(asked), tokenizer)
 
 
 def test_hub_opens_it_and_encodes_every_modality(workdir, batch):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from vljax import config as config_lib
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
-from vljax.evaluate import features
+from vljax.evaluate import features, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
 from vljax.models import bound, dual_encoder
@@ -59,20 +59,26 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Between:
-  """An evaluation: does an example's one modality find its other among all of the source (emergent zero-shot)?
+  """An evaluation of modalities that may never have met (emergent zero-shot).
 
   Attributes:
+    kind: `retrieval`, does an example's one modality find its own other among all of the source; or `zeroshot`, do
+      prompts of its class, of all classes, lie nearest.
     source: of held-out examples.
     transforms: that give the fields of both modalities, none at random.
-    query, answer: `image`, `text` or a name of config.modalities.
-    group: the field whose values are drawn as wholes for the interval.
+    query, answer: `image`, `text` or a name of config.modalities; prompts answer as `text`.
+    group: the field whose values are drawn as wholes for the interval of `retrieval`.
+    templates, names: of `zeroshot`, as of recipes.clip.
   """
 
+  kind: Literal["retrieval", "zeroshot"] = "retrieval"
   source: str
   transforms: tuple[Any, ...]
   query: str
-  answer: str
+  answer: str = "text"
   group: str = "key"
+  templates: tuple[str, ...] | None = None
+  names: str | None = None
   every: int = 0
   batch: int = 256
 
@@ -268,17 +274,31 @@ def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizer
   if pipeline.random:
     raise ValueError(f"config.evals.{name}.transforms draw at random; legal: none that does")
 
+  if wanted.kind == "zeroshot" and wanted.answer != "text":
+    raise ValueError(f"config.evals.{name}.answer = {wanted.answer!r}; legal with kind = 'zeroshot': 'text'")
+
   @functools.cache
-  def examples() -> tuple[list[dict], list[str]]:
+  def opened() -> tuple[sources.Source, list[dict]]:
     source = sources.open(wanted.source)
-    return [pipeline(source[i]) for i in range(len(source))], source.values(wanted.group)
+    if wanted.kind == "zeroshot" and not source.classes:
+      raise ValueError(f"zero-shot classification needs classes; {source.name} has none")
+    return source, [pipeline(source[i]) for i in range(len(source))]
 
   def run(predict, params):
-    rows, groups = examples()
-    z = []
-    for side in (wanted.query, wanted.answer):
-      call = lambda part, side=side: predict[f"encode_{side}"](params, np.stack([row[fields[side]] for row in part]))
-      z.append(features.encode(call, rows, min(wanted.batch, len(rows))))
-    return between(z[0], z[1], groups)
+    source, rows = opened()
 
-  return Eval(run, every=wanted.every)
+    def encode(side: str) -> np.ndarray:
+      call = lambda part: predict[f"encode_{side}"](params, np.stack([row[fields[side]] for row in part]))
+      return features.encode(call, rows, min(wanted.batch, len(rows)))
+
+    if wanted.kind == "retrieval":
+      return between(encode(wanted.query), encode(wanted.answer), source.values(wanted.group))
+    names = prompts.names_for(source.classes, wanted.names) if wanted.names else source.classes
+    weights = zeroshot.classifier(
+      lambda texts: predict["encode_text"](params, tokenizer(list(texts))),
+      names, wanted.templates or prompts.usual(wanted.names), wanted.batch,
+    )  # fmt: skip
+    labels = np.array([source.row(i)["label"] for i in range(len(source))])
+    return zeroshot.evaluate(encode(wanted.query), labels, weights)
+
+  return Eval(run, every=wanted.every, open=opened)
