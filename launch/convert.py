@@ -8,18 +8,19 @@ big_vision, or a published name.
 """
 
 import argparse
+import sys
 
-from vljax import convert
+from vljax import convert, program
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--from", dest="source", required=True, metavar="PATH", help="folder, file or published name")
   parser.add_argument("--to", required=True, metavar="PATH", help="a folder; openai: a .pt, big_vision: a .npz file")
   parser.add_argument("--format", required=True, choices=convert.FORMATS)
   parser.add_argument("--activation", help="quick_gelu or gelu, where the source does not tell")
   parser.add_argument("--drop_tokenizer", action="store_true", help="write the weights alone if need be")
-  flags = parser.parse_args(arguments)
+  flags = parser.parse_args(argv)
   report = convert.convert(
     flags.source, flags.to, flags.format, activation=flags.activation, drop_tokenizer=flags.drop_tokenizer
   )
@@ -27,7 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"note: {note}")
   print(f"{flags.to}: {report.parameters:,} parameters as {flags.format}")
   print(f"features of source and target on random inputs differ by at most {report.difference:.2g}")
+  return 0
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(program.run(main))

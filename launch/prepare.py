@@ -6,13 +6,14 @@ DATA/my_pairs/1.0.0 can then be read as array_record:DATA/my_pairs/1.0.0 and as 
 """
 
 import argparse
+import sys
 
 from absl import logging
 
-from vljax import prepare
+from vljax import prepare, program
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--from", dest="source", required=True, metavar="SOURCE", help="kind:path?option=value&...")
   parser.add_argument("--to", required=True, metavar="DIR", help="folder; its last part is the data set's name")
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument(
     "--max_broken", type=float, default=0.01, help="share of unreadable rows allowed (default: 0.01)"
   )
-  flags = parser.parse_args(arguments)
+  flags = parser.parse_args(argv)
   logging.set_verbosity(logging.INFO)
   result = prepare.prepare(
     flags.source,
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
   state = "was complete already" if result.done else "written"
   print(f"{result.folder}: {state}, {result.count} examples in {result.shards} shards, {result.broken} rows left out")
   print("open it as\n  " + "\n  ".join(result.uris))
+  return 0
 
 
 if __name__ == "__main__":
-  main()
+  sys.exit(program.run(main))

@@ -22,6 +22,12 @@ def test_a_fault_of_ours_keeps_its_traceback():
     program.run(fail(TypeError("ours")))
 
 
+def test_an_interrupt_is_one_line(capsys, monkeypatch):
+  monkeypatch.delenv("VLJAX_DEBUG", raising=False)
+  assert program.run(fail(KeyboardInterrupt())) == 130
+  assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_debugging_shows_every_traceback(monkeypatch):
   monkeypatch.setenv("VLJAX_DEBUG", "1")
   with pytest.raises(ValueError, match="bad key"):

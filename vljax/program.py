@@ -1,4 +1,4 @@
-"""How programs end: a clear error is one line and status 1; a fault of ours keeps its traceback."""
+"""How programs end: a clear error is one line and status 1, Ctrl-C is 130; a fault of ours keeps its traceback."""
 
 import os
 import sys
@@ -16,3 +16,8 @@ def run(main: Callable[[list[str]], int]) -> int:
       raise
     print(f"error: {error}", file=sys.stderr)
     return 1
+  except KeyboardInterrupt:
+    if os.environ.get("VLJAX_DEBUG"):
+      raise
+    print("interrupted", file=sys.stderr)
+    return 130

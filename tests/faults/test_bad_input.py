@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import runpy
 import shutil
 import tarfile
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import toys
+from absl import logging
 
 from vljax import config, hub, recipes
 from vljax.checkpoint import load_params, metadata
@@ -294,4 +296,41 @@ def test_errors_are_one_line_and_status_1(start_training, tmp_path, arguments, m
   assert process.returncode == 1
   assert text == ""
   assert errors.startswith(message)
+  assert errors.count("\n") == 1
+
+
+PROGRAMS = {
+  "convert": ("--from=/absent --to=y --format=hf", "/absent does not exist"),
+  "encode": ("--model=/absent --source=folder:/absent --to=y", "/absent does not exist"),
+  "evaluate": ("--model=/absent", "/absent does not exist"),
+  "fewshot": ("--model=/absent --source=jsonl:x --support=jsonl:x --to=y", "/absent does not exist"),
+  "generate": ("--model=/absent words", "/absent does not exist"),
+  "plan": ("--config=/absent.py", "config file '/absent.py' does not exist "),
+  "prepare": ("--from=foldr:x --to=y", "unknown source kind 'foldr'; did you mean 'folder'? "),
+  "sweep": ("--sweep=/absent.py --workdir=y", "sweep file '/absent.py' does not exist "),
+  "train": ("--config=/absent.py --workdir=y", "config file '/absent.py' does not exist "),
+}
+
+
+def test_all_programs_are_asked(root):
+  starters = {"local"}  # its errors are those of absl's flags
+  assert PROGRAMS.keys() == {file.stem for file in (root / "launch").glob("*.py")} - starters
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_errors_of_all_programs_are_one_line_and_status_1(root, tmp_path, monkeypatch, capfd, name):
+  if name == "prepare":
+    pytest.importorskip("tensorflow_datasets")
+  arguments, message = PROGRAMS[name]
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("VLJAX_DEBUG", raising=False)
+  monkeypatch.setattr("sys.argv", [f"{name}.py", *arguments.split()])
+  verbosity = logging.get_verbosity()
+  with pytest.raises(SystemExit) as ended:
+    runpy.run_path(str(root / f"launch/{name}.py"), run_name="__main__")
+  logging.set_verbosity(verbosity)
+  assert ended.value.code == 1
+  out, errors = capfd.readouterr()
+  assert out == ""
+  assert errors.startswith(f"error: {message}")
   assert errors.count("\n") == 1

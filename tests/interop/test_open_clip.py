@@ -126,7 +126,10 @@ def test_an_openai_file_with_gelu(make, tmp_path):
     ),
     (dict(image=dict(pool="mean")), "image.pool = 'mean' (its readers assume 'cls')"),
     (dict(image=dict(patch_bias=True)), "image.patch_bias = True (its readers assume False)"),
-    (dict(tokenizer=dict(kind="sentencepiece")), "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe')"),
+    (
+      dict(tokenizer=dict(kind="sentencepiece")),
+      "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; launch/convert.py --drop_tokenizer leaves it out)",
+    ),
   ],
 )
 def test_what_the_format_cannot_hold(make, tmp_path, options, message):

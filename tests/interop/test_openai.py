@@ -53,7 +53,7 @@ def test_safetensors_with_these_keys(make, tmp_path):
     (dict(image=dict(patch_bias=True)), "image.patch_bias = True (its readers assume False)"),
     (dict(text=dict(causal=False)), "text.causal = False (its readers assume True)"),
     (dict(text=dict(pool="eos", eos_id=2)), "text.pool = 'eos' (its readers assume 'argmax')"),
-    (dict(tokenizer=dict(kind="sentencepiece")), "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe')"),
+    (dict(tokenizer=dict(kind="sentencepiece")), "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; "),
     (dict(preprocess=dict(mean=(0.5,) * 3)), "preprocess.mean = (0.5, 0.5, 0.5) (its readers assume (0.48145466"),
     (dict(preprocess=dict(resize_mode="squash")), "preprocess.resize_mode = 'squash' (its readers assume 'shortest')"),
   ],

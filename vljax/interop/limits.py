@@ -49,7 +49,10 @@ class Limits:
   def tokenizer(self, tokenizer: Mapping[str, Any], *legal: str) -> None:
     """The kind of the tokenizer; having none is always fine."""
     if tokenizer.get("kind") not in (None, *legal):
-      self.add(f"the tokenizer {tokenizer['kind']!r}", " or ".join(map(repr, legal)))
+      self.add(
+        f"the tokenizer {tokenizer['kind']!r}",
+        f"{' or '.join(map(repr, legal))}; launch/convert.py --drop_tokenizer leaves it out",
+      )
 
   def preprocess(self, found: Mapping[str, Any], only: Mapping[str, Any]) -> None:
     """Items of the preprocessing that have only one value in the format."""
