@@ -91,11 +91,12 @@ def test_killed_and_started_again_equals_straight(straight, start_training, tmp_
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_run_goes_on(straight, start_training, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on(straight, start_training, tmp_path, number):
   workdir = tmp_path / "run"
   process = start_training(*RUN, f"--workdir={workdir}")
   wait_for(lambda: (workdir / "metrics.jsonl").exists() and len(losses(workdir)) >= 6, process)
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(number)
   report = finish(process)
   saved = int(re.search(r"preempted: saved step (\d+); start the same command again to go on", report)[1])
   assert 6 <= saved < 20

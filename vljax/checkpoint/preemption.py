@@ -1,4 +1,4 @@
-"""Notice of the machine's end: SIGTERM becomes a question that the loop asks after each step."""
+"""Notice of the machine's end or of Ctrl-C: a signal becomes a question that the loop asks after each step."""
 
 import contextlib
 import signal
@@ -14,9 +14,9 @@ from jax.experimental import multihost_utils
 def watch() -> Iterator[Callable[[int], bool]]:
   """Yields `preempted(step)`: whether to save this step and leave, asked once per step.
 
-  A lone process answers from its own SIGTERM; a second one ends it at once. Several processes agree on a step that
-  none has passed (JAX's preemption service takes the signal of any), so each must ask at every step. Outside the main
-  thread Python handles no signals, and a lone process is never preempted.
+  A lone process answers from its own SIGTERM or SIGINT (Ctrl-C); a second one ends it at once. Several processes agree
+  on a step that none has passed (JAX's preemption service takes the SIGTERM of any), so each must ask at every step.
+  Outside the main thread Python handles no signals, and a lone process is never preempted.
   """
   if jax.process_count() > 1:
     yield lambda step: bool(multihost_utils.reached_preemption_sync_point(step))
@@ -27,13 +27,21 @@ def watch() -> Iterator[Callable[[int], bool]]:
     return
 
   def handle(number, frame):
-    del number, frame
+    del frame
     noticed.set()
-    signal.signal(signal.SIGTERM, before)
-    logging.warning("SIGTERM: saving after this step; a second one ends the run at once")
+    restore()
+    logging.warning("%s: saving after this step; a second one ends the run at once", signal.Signals(number).name)
 
-  before = signal.signal(signal.SIGTERM, handle)
+  def restore():
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+  before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+  if before[signal.SIGINT] is signal.SIG_IGN:  # so do shells with what they start in the background
+    del before[signal.SIGINT]
+  for number in before:
+    signal.signal(number, handle)
   try:
     yield lambda step: noticed.is_set()
   finally:
-    signal.signal(signal.SIGTERM, before)
+    restore()
