@@ -162,6 +162,9 @@ def test_load_errors(file, tmp_path):
   (tmp_path / "empty.py").write_text("")
   with raises(f"config file '{tmp_path}/empty.py' defines no get_config(argument)"):
     config.load(f"{tmp_path}/empty.py")
+  (tmp_path / "dict.py").write_text("def get_config():\n  return dict(steps=1)")
+  with raises(f"get_config of config file '{tmp_path}/dict.py' gives a value of type dict; legal: an ml_collections."):
+    config.load(f"{tmp_path}/dict.py", ["steps=2"])
   (tmp_path / "readme.md").write_text("")
   with raises(f"config file '{tmp_path}/readme.md' is no Python file"):
     config.load(f"{tmp_path}/readme.md")

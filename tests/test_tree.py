@@ -110,3 +110,11 @@ def test_per_layer_values():
 def test_count_and_size():
   tree_ = {"a": leaf(0, 2, 3), "b": jax.ShapeDtypeStruct((4,), jnp.bfloat16), "c": None}
   assert (tree.count(tree_), tree.size(tree_)) == (10, 32)
+
+
+@pytest.mark.parametrize(("where", "start"), [("", "the"), ("config.x", "config.x: the")])
+def test_what_is_no_regex(where, start):
+  with pytest.raises(ValueError, match=rf"^{start} regex 'te\(xt' is no regular expression: missing \), unterminated"):
+    tree.pattern("te(xt", where)
+  with pytest.raises(ValueError, match=r"the regex '\*' is no regular expression: nothing to repeat"):
+    tree.split({"a": leaf(0, 2)}, "*")

@@ -23,13 +23,19 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: it is no Python file, has no `get_config`, or an override is not of the form key=value.
+    ValueError: it is no Python file, has no `get_config` that gives a ConfigDict, or an override is not of
+      the form key=value.
   """
   file, _, argument = spec.partition(":")
   module = execute(file, "config")
   if not hasattr(module, "get_config"):
     raise ValueError(f"config file {file!r} defines no get_config(argument)")
   config = module.get_config(argument) if argument else module.get_config()
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+      f"get_config of config file {file!r} gives a value of type {type(config).__name__}; legal: an "
+      f"ml_collections.ConfigDict"
+    )
   for item in overrides:
     _override(config, item)
   return config.lock()

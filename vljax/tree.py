@@ -111,17 +111,32 @@ class Split:
     return Split(jax.tree.map(np.logical_or, self.mask, other.mask))
 
 
+def pattern(regex: str, where: str = "") -> re.Pattern:
+  """The compiled regex of a config.
+
+  Args:
+    where: the key that holds it, which errors name.
+
+  Raises:
+    ValueError: it is no regular expression; names it and the fault.
+  """
+  try:
+    return re.compile(regex)
+  except re.error as error:
+    raise ValueError(f"{where and f'{where}: '}the regex {regex!r} is no regular expression: {error}") from error
+
+
 def split(tree: Any, regex: str) -> Split:
   """The split whose live side is every leaf or layer whose unstacked name fully matches `regex`.
 
   Raises:
-    ValueError: nothing matches.
+    ValueError: nothing matches, or `regex` is none.
   """
-  pattern = re.compile(regex)
+  compiled = pattern(regex)
 
   def match(keys, leaf):
     name = path(keys)
-    hits = np.array([pattern.fullmatch(n) is not None for n in layer_names(name, leaf)])
+    hits = np.array([compiled.fullmatch(n) is not None for n in layer_names(name, leaf)])
     return hits if layer_names(name, leaf) != (name,) else hits[0]
 
   mask = jax.tree.map_with_path(match, tree)

@@ -80,6 +80,11 @@ def test_errors():
     partial.transfer(tower(), {"a": {"pos": np.zeros(1)}, "b": {"pos": np.zeros(1)}}, "./(.*)")
 
 
+def test_what_is_no_regex():
+  with pytest.raises(ValueError, match=r"config.init\[0\] = .*: the regex 'te\(xt' is no regular expression: missing"):
+    partial.initialize(tower(), [("clip", "te(xt", "")], lambda path: tower())
+
+
 def test_entries_in_turn():
   sources = {"clip": {"image": tower(value=5.0)}, "bert": {"text": tower(value=6.0)}}
   target = {"image": tower(), "text": tower()}

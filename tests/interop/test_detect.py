@@ -2,7 +2,7 @@
 
 import pytest
 
-from vljax import interop
+from vljax import hub, interop
 from vljax.interop import torch_writer
 
 
@@ -37,6 +37,14 @@ def test_nothing_known(tmp_path):
     f"{tmp_path} is no known checkpoint: it holds neither the config.json of a CLIPModel or SiglipModel nor "
     "open_clip_config.json; found notes.txt"
   )
+
+
+@pytest.mark.parametrize("load", [interop.load, interop.load_tower, hub.load])
+def test_a_damaged_config(make, tmp_path, load):
+  interop.save(tmp_path, make().imported, "hf")
+  (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text()[:100])
+  with pytest.raises(ValueError, match=f"^{tmp_path}/config.json is damaged: it is not a JSON object: "):
+    load(tmp_path)
 
 
 def test_nothing_there(tmp_path):

@@ -265,6 +265,11 @@ def test_a_regex_that_is_the_first_match_of_nothing():
     optim.check(((".*biass", Group()), (".*", Group())), names)
 
 
+def test_what_is_no_regex():
+  with pytest.raises(ValueError, match=r"^config.optim: the regex 'te\(xt' is no regular expression: missing \)"):
+    optim.match((("te(xt", Group()),), "text/pos")
+
+
 def test_table_of_what_gets_what():
   live = params()
   groups = (("head/bias", Group(agc=0.01)), (".*bias", Group()), (".*", Group(wd=0.2, clip=1.0)))

@@ -4,7 +4,6 @@
 (`image/blocks/3/mlp/up/kernel`); what its group matched, or the whole name if it has none, follows the prefix.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -53,8 +52,8 @@ def transfer(
   """(the target with matching leaves of the source, {hash: of the leaves taken, leaves: target name to source name}).
 
   Raises:
-    ValueError: the regex matches no source leaf; two leaves get one name; a name is not in the target; shapes differ
-      (and there is no resize). Names both sides.
+    ValueError: the regex is none, or matches no source leaf; two leaves get one name; a name is not in the target;
+      shapes differ (and there is no resize). Names both sides.
   """
   flat = tree_lib.unstack(source)
   taken = _match(flat, source_regex, target_prefix)
@@ -79,7 +78,7 @@ def transfer(
 
 def _match(flat: Mapping[str, Any], regex: str, prefix: str) -> dict[str, str]:
   """Target name to source name."""
-  pattern = re.compile(regex)
+  pattern = tree_lib.pattern(regex)
   taken: dict[str, str] = {}
   for source in flat:
     if not (found := pattern.fullmatch(source)):

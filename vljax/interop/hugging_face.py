@@ -105,11 +105,12 @@ def is_clip(folder: epath.Path) -> bool:
 
 
 def model_type(folder: epath.Path) -> str | None:
-  """What a folder's config.json says it holds, if there is one."""
-  try:
-    return read_json(folder / CONFIG).get("model_type")
-  except (FileNotFoundError, ValueError):
-    return None
+  """What a folder's config.json says it holds, if there is one.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  return read_json(folder / CONFIG).get("model_type") if (folder / CONFIG).exists() else None
 
 
 def save(path: epath.PathLike, imported: Imported) -> list[str]:
@@ -153,7 +154,7 @@ def read_json(file: epath.Path) -> dict[str, Any]:
   try:
     return dict(json.loads(file.read_text()))
   except (ValueError, TypeError) as error:
-    raise ValueError(f"{file} is not a JSON object: {error}") from error
+    raise ValueError(f"{file} is damaged: it is not a JSON object: {error}") from error
 
 
 def find_weights(folder: epath.Path) -> epath.Path:

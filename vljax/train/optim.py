@@ -6,7 +6,6 @@ the update rule, since their slots are stacked too. Schedules read the step of t
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -221,9 +220,13 @@ def _spread(scale: Any, leaf: Array) -> Array:
 
 
 def match(groups: Groups, name: str) -> int:
-  """The index of the first group whose regex fully matches `name`."""
+  """The index of the first group whose regex fully matches `name`.
+
+  Raises:
+    ValueError: none does, or a regex is none.
+  """
   for i, (regex, _) in enumerate(groups):
-    if re.fullmatch(regex, name):
+    if tree.pattern(regex, "config.optim").fullmatch(name):
       return i
   raise ValueError(f"no group of config.optim matches {name!r}; its regexes: {', '.join(r for r, _ in groups)}")
 

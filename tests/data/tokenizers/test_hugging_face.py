@@ -76,6 +76,20 @@ def test_load_names_what_is_wrong(tmp_path):
     tokenizers.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ('{"kind": "wordpiece",', "is damaged: it is not JSON: Expecting property name"),
+    ('{"kind": "wordpiece"}', "is damaged: it lacks sha256, length, vocab_size, eos_id, pool, options"),
+    ("[]", "is damaged: it lacks kind, "),
+  ],
+)
+def test_a_damaged_spec_is_named(tmp_path, content, message):
+  (tmp_path / tokenizers.SPEC).write_text(content)
+  with pytest.raises(ValueError, match=f"^{tmp_path}/vljax_tokenizer.json {message}"):
+    tokenizers.load(tmp_path)
+
+
 def test_a_changed_vocabulary_is_named(vocab):
   tokenizers.build("wordpiece", path=vocab).save(vocab / "saved")
   (vocab / "saved/vocab.txt").write_text("\n".join([*PIECES, "new"]))

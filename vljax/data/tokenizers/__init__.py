@@ -14,6 +14,8 @@ from vljax.data.tokenizers.hugging_face import HfJson, WordPiece
 from vljax.data.tokenizers.sentence_piece import SentencePiece, TooFewTexts, train_sentencepiece
 
 KINDS = {c.kind: c for c in (ClipBpe, SentencePiece, WordPiece, HfJson)}
+NEEDED = ("kind", "sha256", "length", "vocab_size", "eos_id", "pool", "options")
+"""What a saved spec must hold."""
 
 __all__ = [
   "KINDS", "SPEC", "ClipBpe", "HfJson", "SentencePiece", "Tokenizer", "TooFewTexts", "WordPiece", "build", "load",
@@ -46,12 +48,13 @@ def load(directory: epath.PathLike) -> Tokenizer:
 
   Raises:
     FileNotFoundError: the spec or the vocabulary is missing.
-    ValueError: the vocabulary is not the one that was saved, or gives another size or end-of-text id.
+    ValueError: the spec is damaged; the vocabulary is not the one that was saved, or gives another size or
+      end-of-text id.
   """
   directory = epath.Path(directory)
   if not (directory / SPEC).exists():
     raise FileNotFoundError(f"{directory} holds no tokenizer: there is no {SPEC} in it")
-  spec = json.loads((directory / SPEC).read_text())
+  spec = _read_spec(directory / SPEC)
   cls = config.choose(f"kind of tokenizer in {directory / SPEC}", spec["kind"], KINDS)
   file = directory / cls.file
   if not file.exists():
@@ -67,3 +70,14 @@ def load(directory: epath.PathLike) -> Tokenizer:
         f"{directory / SPEC}: {name} = {spec[name]}, but the vocabulary gives {getattr(tokenizer, name)}"
       )
   return tokenizer
+
+
+def _read_spec(file: epath.Path) -> dict[str, Any]:
+  try:
+    spec = json.loads(file.read_text())
+  except ValueError as error:
+    raise ValueError(f"{file} is damaged: it is not JSON: {error}") from error
+  missing = [name for name in NEEDED if not isinstance(spec, dict) or name not in spec]
+  if missing:
+    raise ValueError(f"{file} is damaged: it lacks {', '.join(missing)}")
+  return spec
