@@ -44,13 +44,19 @@ def test_a_collapsed_model_gets_nothing(value):
   assert zeroshot.evaluate(np.full((4, 2), value), np.zeros(4, int), np.ones((2, 3)), ks=(1,))["top1"] == 0.0
 
 
+@pytest.mark.parametrize(("names", "templates"), [("cat", ["a {}"]), (["cat"], "a {}"), ([], ["a {}"]), (["cat"], [])])
+def test_names_and_templates_are_lists(names, templates):
+  with pytest.raises(ValueError, match="needs a list of class names and one of templates; found"):
+    zeroshot.classifier(lambda part: np.ones((len(part), 2)), names, templates)
+
+
 def test_bad_input_is_named():
   encode = lambda texts: np.ones((len(texts), 2))
   with pytest.raises(ValueError, match=r"the template 'a photo' must hold '\{\}' once"):
     zeroshot.classifier(encode, ["x"], ("a photo",))
-  with pytest.raises(ValueError, match="needs class names and a list of templates"):
+  with pytest.raises(ValueError, match="needs a list of class names and one of templates"):
     zeroshot.classifier(encode, [], ("a {}",))
-  with pytest.raises(ValueError, match="needs class names and a list of templates"):
+  with pytest.raises(ValueError, match="needs a list of class names and one of templates"):
     zeroshot.classifier(encode, ["x"], "a {}")
   with pytest.raises(ValueError, match="labels hold 0 to 3; legal: 0 to 2"):
     zeroshot.evaluate(np.ones((2, 2)), np.array([0, 3]), np.ones((2, 3)))

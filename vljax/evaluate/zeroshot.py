@@ -23,10 +23,12 @@ def classifier(
     templates: each with one `{}` for the name; sets lie in `vljax.evaluate.prompts`.
 
   Raises:
-    ValueError: no class, no template, or a template without `{}`.
+    ValueError: no class, no template, one text in place of a list, or a template without `{}`.
   """
-  if not class_names or not templates or isinstance(templates, str):
-    raise ValueError(f"a classifier needs class names and a list of templates; found {class_names!r}, {templates!r}")
+  if not class_names or not templates or isinstance(class_names, str) or isinstance(templates, str):
+    raise ValueError(
+      f"a classifier needs a list of class names and one of templates; found {class_names!r}, {templates!r}"
+    )
   for template in templates:
     if template.count("{}") != 1:
       raise ValueError(f"the template {template!r} must hold '{{}}' once, where the class name goes")

@@ -88,3 +88,10 @@ def test_missing_folder(tmp_path):
 def test_unknown_caption_rule(flat):
   with pytest.raises(ValueError, match="unknown caption rule 'nam'; did you mean 'name'"):
     sources.open(f"folder:{flat}?caption=nam")
+
+
+def test_suffixes_of_any_case(tmp_path, pictures):
+  (tmp_path / "P1.PNG").write_bytes(pictures["photo_0.png"])
+  (tmp_path / "P1.TXT").write_text("a caption")
+  source = sources.open(f"folder:{tmp_path}")
+  assert [source[i]["captions"] for i in range(len(source))] == [["a caption"]]

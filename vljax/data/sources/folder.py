@@ -29,8 +29,8 @@ class Folder(Source):
     folder = files.existing(path, "folder")
     self.folder = str(folder)
     found = files.below(folder, (*SUFFIXES, ".txt"))
-    self.texts = {name for name in found if name.endswith(".txt")}
-    self.names = [name for name in found if name not in self.texts]
+    self.texts = {stem(name): name for name in found if name.lower().endswith(".txt")}
+    self.names = [name for name in found if not name.lower().endswith(".txt")]
     if not self.names:
       raise ValueError(f"folder {str(path)!r} holds no picture; looked for {', '.join(SUFFIXES)}, also in subfolders")
     self.classes = tuple(sorted({name.split("/")[0] for name in self.names if "/" in name})) or None
@@ -38,7 +38,7 @@ class Folder(Source):
       self.class_field = "folder"
     else:
       self.classes = None
-    beside = any(text_of(name) in self.texts for name in self.names)
+    beside = any(stem(name) in self.texts for name in self.names)
     automatic = "txt" if beside else "class" if self.classes else "name"
     self.rule = automatic if caption == "auto" else caption
 
@@ -55,21 +55,20 @@ class Folder(Source):
       return None
     name, where = self.names[index], f"{self.name}: {self.names[index]!r}"
     if self.rule == "txt":
-      text = text_of(name)
-      lines = (epath.Path(self.folder) / text).read_text().splitlines() if text in self.texts else []
-      return filled(lines, f"{where} has no caption: {text!r} is absent or empty")
+      text = self.texts.get(stem(name))
+      lines = (epath.Path(self.folder) / text).read_text().splitlines() if text else []
+      return filled(lines, f"{where} has no caption: {text or f'{stem(name)}.txt'!r} is absent or empty")
     if self.rule == "class":
       return filled([words(fields.get("folder", ""))], f"{where} has no caption: it lies in no subfolder")
-    stem = name.rpartition("/")[2].rpartition(".")[0]
-    return filled([words(stem)], f"{where} has no caption: its name holds no words")
+    return filled([words(stem(name).rpartition("/")[2])], f"{where} has no caption: its name holds no words")
 
   def image(self, index: int) -> bytes:
     return (epath.Path(self.folder) / self.names[index]).read_bytes()
 
 
-def text_of(name: str) -> str:
-  """The text file beside a picture."""
-  return name.rpartition(".")[0] + ".txt"
+def stem(name: str) -> str:
+  """A file's path without its suffix, which a picture shares with the text beside it."""
+  return name.rpartition(".")[0]
 
 
 def words(name: str) -> str:
