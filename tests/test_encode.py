@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vljax import encode, hub
 
@@ -51,3 +52,61 @@ def test_features_of_another_source_are_not_mixed_in(bundle, tmp_path):
 def test_more_shards_than_examples(bundle, tmp_path):
   with pytest.raises(ValueError, match="shards = 22; legal: 1 to 21"):
     encode.write(bundle, SOURCE, tmp_path, shards=22)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+  """Twelve pictures with two captions each; 03.jpg is cut off, 07.jpg has no caption."""
+  rng = np.random.default_rng(0)
+  for i in range(12):
+    Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(tmp_path / f"{i:02d}.jpg")
+    (tmp_path / f"{i:02d}.txt").write_text(f"picture {i}\nnumber {i}")
+  (tmp_path / "03.jpg").write_bytes((tmp_path / "03.jpg").read_bytes()[:300])
+  (tmp_path / "07.txt").unlink()
+  return tmp_path
+
+
+@pytest.mark.parametrize(("format", "shards"), [("npy", 1), ("npy", 12), ("array_record", 4), ("array_record", 12)])
+def test_broken_examples_are_named_and_left_out(bundle, pictures, tmp_path, caplog, format, shards):
+  to, options = tmp_path / "features", dict(format=format, shards=shards, batch=4, max_broken=0.02)
+  header = encode.write(bundle, f"folder:{pictures}", to, **options)
+  assert "broken example 03.jpg: ValueError: " in caplog.text
+  assert "'07.jpg' has no caption" in caplog.text
+  assert (header["examples"], header["broken"]) == (12, 2)
+  found, rows = encode.read(to)
+  assert found == json.loads(json.dumps(header))
+  good = [i for i in range(12) if i not in (3, 7)]
+  assert rows["keys"] == [f"{i:02d}.jpg" for i in good]
+  np.testing.assert_array_equal(rows["owner"], np.repeat(np.arange(10), 2))
+  np.testing.assert_allclose(rows["image"], bundle.encode_image([pictures / key for key in rows["keys"]]), atol=1e-5)
+  texts = [text for i in good for text in (f"picture {i}", f"number {i}")]
+  np.testing.assert_allclose(rows["text"], bundle.encode_text(texts), atol=1e-5)
+  assert encode.write(bundle, f"folder:{pictures}", to, **options) == header, "again, with all shards there"
+  source = encode.sources.open(f"features:{to}")
+  assert len(source) == 10
+  np.testing.assert_array_equal(source[9]["text_features"], rows["text"][18:])
+
+
+def test_too_many_broken_examples_stop_the_job_and_it_goes_on(bundle, pictures, tmp_path):
+  source, to = f"folder:{pictures}", tmp_path / "features"
+  message = r"2 of \d examples are broken .*max_broken = 0.01; the last one is .*'07.jpg' has no caption"
+  for _ in range(2):
+    with pytest.raises(ValueError, match=message):
+      encode.write(bundle, source, to, shards=3)
+    assert (to / "rows-00000-of-00003.json").exists()
+    assert not (to / "rows-00001-of-00003.json").exists()
+  assert encode.write(bundle, source, to, shards=3, max_broken=0.02)["broken"] == 2
+
+
+def test_nothing_but_broken_examples(bundle, tmp_path):
+  (tmp_path / "a.jpg").write_bytes(b"no picture")
+  with pytest.raises(ValueError, match=r"no example of folder:\S+ can be read; the last one is a.jpg: ValueError"):
+    encode.write(bundle, f"folder:{tmp_path}", tmp_path / "features")
+  with pytest.raises(ValueError, match="max_broken = 2; legal: a share, 0 to 1"):
+    encode.write(bundle, SOURCE, tmp_path / "features", max_broken=2)
+
+
+def test_home_is_expanded(bundle, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  encode.write(bundle, SOURCE, "~/features")
+  assert (tmp_path / "features/header.json").exists()

@@ -3,9 +3,11 @@
 TO/header.json                    what made them: hash of the weights, tokenizer, source, width, counts
 TO/image-00000-of-00004.npy       float32 [rows d], one row per picture (or .array_record, a record of d floats each)
 TO/text-00000-of-00004.npy        float32 [rows d], one row per caption of the pictures of that shard
-TO/rows-00000-of-00004.json       keys of the pictures, and for each caption the number of its picture in the shard
+TO/rows-00000-of-00004.json       keys of the pictures, for each caption the number of its picture in the shard, and
+                                  key and cause of each example that was broken and is left out
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -18,6 +20,8 @@ from etils import epath
 
 from vljax import config, tree
 from vljax.data import sources
+from vljax.data.batching import Broken, Failure
+from vljax.data.loader import Stream
 from vljax.data.sources.features import HEADER, read, read_header
 from vljax.hub import Bundle
 from vljax.layers.batch_norm import STATISTICS
@@ -41,18 +45,25 @@ def write(
   format: Format = "npy",
   batch: int = 64,
   level: Level = "joint",
+  max_broken: float = 0.01,
 ) -> dict[str, Any]:
   """Encode every picture of a source, and its captions if it has them; returns the header.
 
-  Shards that are already there are kept if the header is the same. Several processes share the shards.
+  Shards that are already there are kept if the header is the same. Several processes share the shards. Examples that
+  cannot be read are logged and left out; the header that is returned has their number as `broken`.
+
+  Args:
+    max_broken: the share of broken examples, of this process's or of 100 if it has fewer, that is allowed.
 
   Raises:
-    ValueError: the folder holds features of other weights or of another source (names what differs), or a picture
-      that cannot be read (names it).
+    ValueError: the folder holds features of other weights or of another source (names what differs), or more examples
+      cannot be read than allowed (names the last one).
   """
   config.choose("format", format, dict.fromkeys(("npy", "array_record")))
   config.choose("level", level, LEVELS)
-  source, to = sources.open(uri), epath.Path(to)
+  if not 0 <= max_broken <= 1:
+    raise ValueError(f"max_broken = {max_broken}; legal: a share, 0 to 1")
+  source, to = sources.open(uri), epath.Path(to).expanduser()
   if not 1 <= shards <= len(source):
     raise ValueError(f"shards = {shards}; legal: 1 to {len(source)}, the number of examples of {source.name}")
   header = {
@@ -68,13 +79,23 @@ def write(
   }
   _check_header(to, header)
   bounds = np.linspace(0, len(source), shards + 1).astype(int)
-  for shard in range(jax.process_index(), shards, jax.process_count()):
-    name = f"{shard:05d}-of-{shards:05d}"
+  parts = {
+    f"{shard:05d}-of-{shards:05d}": range(bounds[shard], bounds[shard + 1])
+    for shard in range(jax.process_index(), shards, jax.process_count())
+  }
+  broken = Broken(max_broken, minimum=max(Broken.minimum, sum(map(len, parts.values()))))
+  see = lambda example, rng: example | {"image": bundle.preprocess(example["image"])}
+  stream = Stream(source, see, shuffle=False)
+  for name, rows in parts.items():
     if (to / f"rows-{name}.json").exists():
       logging.info("shard %s of %s is there already", name, to)
+      there = json.loads((to / f"rows-{name}.json").read_text())
+      broken.add(len(there["keys"]), [Failure(*pair) for pair in there.get("broken", ())])
       continue
-    _write_shard(bundle, source, range(bounds[shard], bounds[shard + 1]), to, name, format, batch, level)
-  return header
+    _write_shard(bundle, stream, rows, broken, header, to, name, batch)
+  if broken.last is not None and broken.count == broken.seen:
+    raise ValueError(f"no example of {uri} can be read; the last one is {broken.last.key}: {broken.last.cause}")
+  return {**header, "broken": broken.count}
 
 
 def weights_hash(params: Params, level: Level = "joint") -> str:
@@ -125,34 +146,48 @@ def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
 
 def _write_shard(
   bundle: Bundle,
-  source: sources.Source,
+  stream: Stream,
   rows: range,
+  broken: Broken,
+  header: dict[str, Any],
   to: epath.Path,
   name: str,
-  format: Format,
   batch: int,
-  level: Level,
 ) -> None:
-  of_images, of_texts = (getattr(bundle, method) for method in LEVELS[level])
-  keys, owner, texts = [], [], []
-  for place, i in enumerate(rows):
-    row = source.row(i)
-    keys.append(row["key"])
-    captions = row.get("captions", [])
+  of_images, of_texts = (getattr(bundle, method) for method in LEVELS[header.get("level", "joint")])
+  keys, owner, texts, pictures, images = [], [], [], [], []
+  failures: list[Failure] = []
+  for example in _readable(stream, rows, broken, failures):
+    captions = example.get("captions", [])
     texts += captions
-    owner += [place] * len(captions)
-  image_z = np.concatenate([of_images(part, batch) for part in _pictures(source, rows, batch)])
-  _write_array(to / f"image-{name}.{format}", image_z, format)
+    owner += [len(keys)] * len(captions)
+    keys.append(example["key"])
+    pictures.append(example["image"])
+    if len(pictures) == batch:
+      images.append(of_images(pictures, batch))
+      pictures = []
+  if pictures:
+    images.append(of_images(pictures, batch))
+  format, dim = header["format"], header["dim"]
+  empty = np.zeros((0, dim["image"] if isinstance(dim, dict) else dim), np.float32)
+  _write_array(to / f"image-{name}.{format}", np.concatenate(images or [empty]), format)
   if texts and bundle.tokenizer is not None:
     _write_array(to / f"text-{name}.{format}", of_texts(texts), format)
   else:
     owner = []
-  _atomic(to / f"rows-{name}.json", json.dumps({"keys": keys, "owner": owner}).encode())
+  written = {"keys": keys, "owner": owner, "broken": [dataclasses.astuple(failure) for failure in failures]}
+  _atomic(to / f"rows-{name}.json", json.dumps(written).encode())
 
 
-def _pictures(source: sources.Source, rows: range, batch: int) -> Iterator[list[np.ndarray]]:
-  for first in range(0, len(rows), batch):
-    yield [source[i]["image"] for i in rows[first : first + batch]]
+def _readable(stream: Stream, rows: range, broken: Broken, failures: list[Failure]) -> Iterator[dict[str, Any]]:
+  """The examples that can be read; what went wrong with the others is counted in `broken` and put into `failures`."""
+  for i in rows:
+    example, failure = stream.read(i, np.random.default_rng(0))
+    broken.add(int(example is not None), [failure] if failure else ())
+    if failure:
+      failures.append(failure)
+    else:
+      yield example
 
 
 def _write_array(path: epath.Path, array: np.ndarray, format: Format) -> None:

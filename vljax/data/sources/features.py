@@ -50,11 +50,14 @@ def read_header(folder: epath.PathLike) -> dict[str, Any]:
 def read(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   """(header, {"image": [n d], "text": [m e], "owner": [m], "keys": list}) of a finished folder.
 
+  To what is in its file the header adds `broken`, the number of examples that could not be read and were left out.
+
   Raises:
     FileNotFoundError: no header, or a shard is missing; names it.
   """
   folder, header = epath.Path(folder), read_header(folder)
   widths = header["dim"] if isinstance(header["dim"], dict) else dict.fromkeys(("image", "text"), header["dim"])
+  header["broken"] = 0
   parts: dict[str, list] = {"image": [], "text": [], "owner": [], "keys": []}
   offset = 0
   for shard in range(header["shards"]):
@@ -64,6 +67,7 @@ def read(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
       raise FileNotFoundError(f"features are incomplete: {file} is missing")
     rows = json.loads(file.read_text())
     parts["keys"] += rows["keys"]
+    header["broken"] += len(rows.get("broken", ()))
     parts["owner"].append(np.array(rows["owner"], np.int64) + offset)
     offset += len(rows["keys"])
     for tower in ("image", "text") if rows["owner"] else ("image",):
@@ -81,6 +85,7 @@ def _read_array(path: epath.Path, dim: int) -> np.ndarray:
 
   reader = ArrayRecordReader(str(path))
   try:
-    return np.stack([np.frombuffer(record, np.float32) for record in reader.read_all()]).reshape(-1, dim)
+    records = reader.read_all() if reader.num_records() else []
+    return np.frombuffer(b"".join(records), np.float32).reshape(-1, dim)
   finally:
     reader.close()
