@@ -79,10 +79,10 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   Raises:
     FileNotFoundError, ValueError: as `hub.load`.
   """
-  path = epath.Path(source)
+  path = epath.Path(source).expanduser()
   published = isinstance(source, str) and interop.published.is_published(source)
   if published or not (path / metadata_lib.FILE).exists():
-    return interop.load(source, format=format, activation=activation)
+    return interop.load(source if published else path, format=format, activation=activation)
   bundle = hub.load(path)
   if not isinstance(bundle.model, DualEncoder):
     more = ", ".join(sorted(set(bundle.modalities) - {"image", "text"}))

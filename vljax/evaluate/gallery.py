@@ -24,12 +24,14 @@ class Gallery:
     transform: (example, rng) -> example with `image`, uint8 [h w c].
     tokenizer: of the captions and prompts; pictures alone need none.
     batch: examples per call of a predict function.
+    notes: of the checkpoint, such as why it has no tokenizer.
   """
 
   source: sources.Source
   transform: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]
   tokenizer: tokenizers.Tokenizer | None
   batch: int = 256
+  notes: tuple[str, ...] = ()
 
   @functools.cached_property
   def usable(self) -> tuple[int, ...]:
@@ -155,7 +157,8 @@ class Gallery:
 
   def _text(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> Any:
     if self.tokenizer is None:
-      raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need")
+      why = f" ({'; '.join(self.notes)})" if self.notes else ""
+      raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need{why}")
     return predict["encode_text"](params, self.tokenizer(list(texts)))
 
 
