@@ -2,6 +2,8 @@
 
 python launch/encode.py --model=runs/quickstart --source=folder:PICTURES --to=features
 
+Several processes share the shards; each takes all devices that it has.
+
 With --level=tower and a config, the features of its frozen towers, which `features:DIR` then feeds to its training.
 """
 
@@ -9,8 +11,9 @@ import argparse
 import json
 import sys
 
-from vljax import config, encode, hub, program
-from vljax.parallel import mesh
+import jax
+
+from vljax import config, encode, hub, parallel, program
 
 
 def main(argv: list[str]) -> int:
@@ -23,12 +26,14 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--shards", type=int, default=1, help="files to cut them into; one is the unit of resuming")
   parser.add_argument("--format", default="npy", help="npy or array_record")
   parser.add_argument("--batch", type=int, default=64, help="examples per call")
+  parser.add_argument("--fsdp", type=int, default=1, help="devices that share one copy of the parameters")
   parser.add_argument("--level", default="joint", help="joint: unit vectors; tower: what the towers give before")
   args = parser.parse_args(argv)
-  mesh.initialize()
+  parallel.initialize()
+  mesh = parallel.make(parallel.Mesh(fsdp=args.fsdp), jax.local_devices())
   source = args.source if ":" in args.source else f"folder:{args.source}"
   is_config = ".py" in args.model.partition(":")[0]
-  bundle = hub.untrained(config.load(args.model, [])) if is_config else hub.load(args.model)
+  bundle = hub.untrained(config.load(args.model, []), mesh) if is_config else hub.load(args.model, mesh=mesh)
   options = dict(shards=args.shards, format=args.format, batch=args.batch, level=args.level)
   header = encode.write(bundle, source, args.to, **options)
   print(json.dumps(header, indent=2))

@@ -1,4 +1,4 @@
-"""Evaluate any checkpoint that the hub opens.
+"""Evaluate any checkpoint that the hub opens, a dual encoder on all devices of this machine.
 
 python launch/evaluate.py --model=runs/quickstart
 python launch/evaluate.py --model=openai:ViT-B-32 --kind=zeroshot --source=folder:DIR --names=cifar10
@@ -11,9 +11,10 @@ import argparse
 import json
 import sys
 
+import jax
 from etils import epath
 
-from vljax import config, hub, program
+from vljax import config, hub, parallel, program
 from vljax.evaluate import prompts
 from vljax.flamingo import FlamingoBundle
 from vljax.language import LanguageBundle
@@ -35,8 +36,9 @@ def main(argv: list[str]) -> int:
   )
   parser.add_argument("--most", type=int, help="perplexity: characters of the text; all if absent")
   parser.add_argument("--batch", type=int, default=64, help="examples per call")
+  parser.add_argument("--fsdp", type=int, default=1, help="devices that share one copy of the parameters")
   args = parser.parse_args(argv)
-  bundle = hub.load(args.model)
+  bundle = hub.load(args.model, mesh=parallel.make(parallel.Mesh(fsdp=args.fsdp), jax.local_devices()))
   if isinstance(bundle, LanguageBundle):
     print(json.dumps(read(bundle, args), indent=2))
     return 0
@@ -60,7 +62,8 @@ def main(argv: list[str]) -> int:
     "knn": lambda: gallery(args.source).knn(labelled(), *model),
     "probe": lambda: gallery(args.source).probe(labelled(), *model),
   }
-  results = bundle.evaluate() if args.source is None else config.choose("kind", args.kind, kinds)()
+  with bundle.use():
+    results = bundle.evaluate() if args.source is None else config.choose("kind", args.kind, kinds)()
   print(json.dumps(results, indent=2))
   return 0
 

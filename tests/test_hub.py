@@ -1,11 +1,12 @@
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import vljax
-from vljax import hub, interop
+from vljax import hub, interop, parallel, tree
 from vljax.models import dual_encoder, fitting
 
 
@@ -17,6 +18,23 @@ def bundle(smoke_workdir):
 @pytest.fixture(scope="module")
 def picture():
   return np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+  """A CLIPModel's folder."""
+  model = dual_encoder.build("test")
+  rng = np.random.default_rng(0)
+  shapes = tree.flatten(fitting.abstract(model))
+  params = tree.unflatten({name: rng.normal(size=s.shape).astype(np.float32) * 0.1 for name, s in shapes.items()})
+  config = {
+    "image": {f: getattr(model.image, f) for f in ("image_size", "patch", "width", "depth", "heads", "activation")},
+    "text": {f: getattr(model.text, f) for f in ("vocab", "length", "width", "depth", "heads", "activation")},
+    "dim": model.dim,
+  }
+  folder = tmp_path_factory.mktemp("published") / "hf"
+  interop.save(folder, interop.Imported(config, params, interop.imported.clip_preprocess(16), {}, []), "hf")
+  return folder
 
 
 def test_pictures_of_every_kind_give_the_same_vector(bundle, picture, tmp_path):
@@ -78,20 +96,8 @@ def test_a_bad_picture_is_named(bundle, tmp_path, content, message):
   assert "bad.jpg" in str(error.value)
 
 
-def test_a_published_folder_opens_and_says_what_it_took_for_granted(tmp_path):
-  model = dual_encoder.build("test")
-  rng = np.random.default_rng(0)
-  from vljax import tree
-
-  shapes = tree.flatten(fitting.abstract(model))
-  params = tree.unflatten({name: rng.normal(size=s.shape).astype(np.float32) * 0.1 for name, s in shapes.items()})
-  config = {
-    "image": {f: getattr(model.image, f) for f in ("image_size", "patch", "width", "depth", "heads", "activation")},
-    "text": {f: getattr(model.text, f) for f in ("vocab", "length", "width", "depth", "heads", "activation")},
-    "dim": model.dim,
-  }
-  interop.save(tmp_path / "hf", interop.Imported(config, params, interop.imported.clip_preprocess(16), {}, []), "hf")
-  found = hub.load(tmp_path / "hf")
+def test_a_published_folder_opens_and_says_what_it_took_for_granted(published):
+  found = hub.load(published)
   assert found.tokenizer is None
   assert any("tokenizer" in note for note in found.notes)
   with pytest.raises(ValueError, match="brings no tokenizer"):
@@ -115,3 +121,58 @@ def test_what_is_no_model_is_named(tmp_path):
 def test_a_relative_workdir_opens(smoke_workdir, monkeypatch):
   monkeypatch.chdir(smoke_workdir.parent)
   assert hub.load(smoke_workdir.name).model.dim == 16
+
+
+@pytest.fixture(scope="module", params=[dict(fsdp=4), dict(fsdp=2, tensor=2)], ids=str)
+def spread(request, smoke_workdir):
+  """The bundle on a mesh."""
+  return hub.load(smoke_workdir, mesh=parallel.make(parallel.Mesh(**request.param)))
+
+
+def test_a_mesh_holds_the_parameters_as_training_does(spread, make_trainer):
+  mesh = spread.use.args[0]
+  trainer = make_trainer(*(f"--config.mesh.{axis}={n}" for axis, n in mesh.shape.items()))
+  trained = {name: s.spec for name, s in tree.flatten(trainer.shardings.params).items()}
+  assert {name: leaf.sharding.spec for name, leaf in tree.flatten(spread.params).items()} == trained
+  kernel = spread.params["image"]["blocks"]["mlp"]["up"]["kernel"]
+  assert len(kernel.sharding.device_set) == 8
+  assert kernel.addressable_shards[0].data.size * mesh.shape["fsdp"] * mesh.shape["tensor"] == kernel.size
+
+
+def test_a_mesh_gives_the_features_of_one_device(bundle, spread, picture):
+  pictures = [np.roll(picture, i, 0) for i in range(11)]
+  np.testing.assert_allclose(spread.encode_image(pictures, batch=3), bundle.encode_image(pictures), atol=1e-5)
+  np.testing.assert_allclose(spread.encode_text("a red circle"), bundle.encode_text("a red circle"), atol=1e-5)
+  prompts = [picture], ["circle", "ring"]
+  np.testing.assert_allclose(spread.zero_shot(*prompts), bundle.zero_shot(*prompts), atol=1e-4)
+
+
+def test_evaluations_run_on_the_mesh(bundle, spread):
+  source = "synthetic:pairs?split=val&n=21"
+  found = spread.gallery(source).retrieval(spread.predict, spread.params)
+  assert found == pytest.approx(bundle.gallery(source).retrieval(bundle.predict, bundle.params), abs=1e-5)
+  assert spread.evaluate() == pytest.approx(bundle.evaluate(), abs=1e-5)
+
+
+def test_a_batch_lies_on_all_devices(spread, picture):
+  z = spread.predict["encode_image"](spread.params, np.stack([spread.preprocess(picture)] * 8))
+  ways = spread.use.args[0].shape["data"] * spread.use.args[0].shape["fsdp"]
+  assert z.addressable_shards[0].data.shape[0] == 8 // ways
+
+
+def test_a_model_on_a_mesh_is_exported_for_one_device(spread, picture, tmp_path):
+  spread.export("image", tmp_path / "image.bin")
+  pictures = np.stack([spread.preprocess(picture)] * 3)
+  np.testing.assert_allclose(
+    hub.call_exported(tmp_path / "image.bin", pictures), spread.encode_image(pictures), atol=1e-5
+  )
+
+
+def test_a_published_model_on_a_mesh(published, picture):
+  whole, spread = hub.load(published), hub.load(published, mesh=parallel.make(parallel.Mesh(fsdp=8)))
+  assert not spread.params["text"]["blocks"]["mlp"]["up"]["kernel"].sharding.is_fully_replicated
+  np.testing.assert_allclose(spread.encode_image(picture), whole.encode_image(picture), atol=1e-5)
+
+
+def test_without_a_mesh_one_device_holds_all(bundle):
+  assert {leaf.sharding.device_set.pop() for leaf in jax.tree.leaves(bundle.params)} == {jax.devices()[0]}

@@ -1,5 +1,6 @@
 """One call from a name or a folder to a model that takes pictures and words, or that writes."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh, NamedSharding
 from PIL import Image
 
 from vljax import config as config_lib
-from vljax import idefics, interop, language, recipes
+from vljax import idefics, interop, language, parallel, recipes, tree
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.checkpoint import partial
-from vljax.checkpoint.load import Which, load_params
+from vljax.checkpoint.load import Which, load_metadata, load_params
 from vljax.data import images as pictures
 from vljax.data import tokenizers, vocabulary
 from vljax.evaluate import features, zeroshot
@@ -32,7 +34,14 @@ Picture = Image.Image | np.ndarray | bytes | epath.PathLike
 TEMPLATES = ("a photo of a {}.",)
 
 
-def load(source: epath.PathLike, *, step: int | None = None, which: Which = "auto", **options: Any) -> Any:
+def load(
+  source: epath.PathLike,
+  *,
+  step: int | None = None,
+  which: Which = "auto",
+  mesh: Mesh | None = None,
+  **options: Any,
+) -> Any:
   """Open a model: a vljax workdir, a published checkpoint's file or folder, or a published name.
 
   Opens Hugging Face CLIPModel folders, OpenAI's `.pt` (plain or TorchScript), open_clip's weights with their config,
@@ -44,6 +53,9 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
   Args:
     step: of a workdir; None takes the newest good one.
     which: the weights of a workdir: `params`, their moving average `ema`, or the average if there is one.
+    mesh: over which a Bundle's parameters lie as in training (of a workdir they are read straight onto it), and over
+      whose `data` and `fsdp` its batches do; `parallel.make(parallel.Mesh(fsdp=4))`. None takes one device, which is
+      all that language models and Flamingos use.
     options: see `interop.load`: format, activation; of a language model or IDEFICS dtype, see `language.load`.
 
   Raises:
@@ -55,17 +67,21 @@ def load(source: epath.PathLike, *, step: int | None = None, which: Which = "aut
   if idefics.is_idefics(source):
     return idefics.load(source, **options)
   if isinstance(source, str) and interop.published.is_published(source):
-    return from_imported(interop.load(source, **options))
+    return from_imported(interop.load(source, **options), mesh)
   path = epath.Path(source)
   if path.is_dir() and ((path / metadata_lib.FILE).exists() or (path / "checkpoints").exists()):
     if options:
-      raise ValueError(f"{path} is a vljax workdir, which takes no {', '.join(sorted(options))}; legal: step, which")
-    return _from_workdir(path, step, which)
-  return from_imported(interop.load(path, **options))
+      raise ValueError(
+        f"{path} is a vljax workdir, which takes no {', '.join(sorted(options))}; legal: step, which, mesh"
+      )
+    return _from_workdir(path, step, which, mesh)
+  return from_imported(interop.load(path, **options), mesh)
 
 
-def untrained(raw: Any) -> "Bundle":
+def untrained(raw: Any, mesh: Mesh | None = None) -> "Bundle":
   """The model that a clip config's run starts with: random, but for what `config.init` takes from elsewhere.
+
+  It is made on one device, then laid over the mesh if there is one; see `load`.
 
   Raises:
     ValueError: another recipe, or an init that does not fit.
@@ -76,7 +92,9 @@ def untrained(raw: Any) -> "Bundle":
     raise ValueError(f"the recipe {parsed.recipe!r} is no dual encoder")
   model, weights = initial(parsed)
   tokenizer = None if parsed.tokenizer is None else vocabulary.make(parsed.tokenizer)
-  return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess)
+  weights = _put(weights, _placement(model, mesh, parsed.rules))
+  use = _entrance(mesh, parsed.rules)
+  return Bundle(model, weights, config_lib.to_dict(raw), tokenizer, parsed.preprocess, use=use)
 
 
 def initial(parsed: clip.Config) -> tuple[dual_encoder.DualEncoder, Params]:
@@ -104,6 +122,8 @@ class Bundle:
     rules: how pictures are resized and normalized.
     notes: what the checkpoint did not say and was taken as usual.
     functions: the recipe's own, where it has more than pictures and texts to encode.
+    use: enters the mesh that the parameters lie on, with its rules, if there is one; all methods and the functions of
+      `predict` do so themselves. Within `with bundle.use():` a gallery's batches are as many as the mesh divides.
   """
 
   model: dual_encoder.DualEncoder | bound.Bound
@@ -113,10 +133,15 @@ class Bundle:
   rules: clip.Preprocess
   notes: tuple[str, ...] = ()
   functions: Mapping[str, Callable] | None = None
+  use: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
   @functools.cached_property
   def predict(self) -> Mapping[str, Callable]:
     """The recipe's own functions of (params, arrays): encode_image, encode_text, scale, encode_NAME of a modality."""
+    return {name: _within(self.use, function) for name, function in self._functions.items()}
+
+  @functools.cached_property
+  def _functions(self) -> Mapping[str, Callable]:
     return self.functions or clip.Towers(self.model, self.rules).predict()
 
   @property
@@ -154,7 +179,7 @@ class Bundle:
     if not isinstance(images, list | tuple):
       images = [images]
     call = lambda part: self.predict[name](self.params, np.stack([self.preprocess(x) for x in part]))
-    return features.encode(call, images, min(batch, len(images)))
+    return self._in_batches(call, images, batch)
 
   def encode_text(self, texts: str | Sequence[str], batch: int = 256) -> Float[np.ndarray, "n d"]:
     """Unit vectors of texts; one alone is a list of one.
@@ -173,7 +198,7 @@ class Bundle:
       raise ValueError(f"this checkpoint brings no tokenizer ({'; '.join(self.notes)}); use predict[{name!r}]")
     texts = [texts] if isinstance(texts, str) else list(texts)
     call = lambda part: self.predict[name](self.params, self.tokenizer(part))
-    return features.encode(call, texts, min(batch, len(texts)))
+    return self._in_batches(call, texts, batch)
 
   @property
   def modalities(self) -> tuple[str, ...]:
@@ -188,7 +213,11 @@ class Bundle:
     """
     name = config_lib.choose("modality", modality, {name: name for name in self.modalities})
     call = lambda part: self.predict[f"encode_{name}"](self.params, np.stack(part))
-    return features.encode(call, list(arrays), min(batch, len(arrays)))
+    return self._in_batches(call, list(arrays), batch)
+
+  def _in_batches(self, call: Callable, items: Sequence[Any], batch: int) -> Float[np.ndarray, "n d"]:
+    with self.use():
+      return features.encode(call, items, min(batch, len(items)))
 
   def zero_shot(
     self,
@@ -216,7 +245,8 @@ class Bundle:
     Raises:
       ValueError: not a workdir of ours, or its config has no evaluations.
     """
-    return recipes.evaluate(self.config, self.tokenizer, self.params)
+    with self.use():
+      return recipes.evaluate(self.config, self.tokenizer, self.params)
 
   def export(self, tower: str, path: epath.PathLike, platforms: Sequence[str] | None = None) -> None:
     """Write one encoder with its weights as one file for serving, which `call_exported` runs without the model's code.
@@ -228,9 +258,9 @@ class Bundle:
     size, length = self.size, self.model.text.length
     shapes = {"image": (f"b, {size}, {size}, 3", jnp.uint8), "text": (f"b, {length}", jnp.int32)}
     shape, dtype = config_lib.choose("tower", tower, shapes)
-    function = self.predict[f"encode_{tower}"]
+    function, params = self._functions[f"encode_{tower}"], parallel.to_host(self.params)
     spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), dtype)
-    exported = jax.export.export(jax.jit(lambda x: function(self.params, x)), platforms=platforms)(spec)
+    exported = jax.export.export(jax.jit(lambda x: function(params, x)), platforms=platforms)(spec)
     epath.Path(path).write_bytes(exported.serialize())
 
   def _resized(self, picture: Any) -> UInt8[np.ndarray, "h w 3"]:
@@ -242,8 +272,8 @@ def call_exported(path: epath.PathLike, x: Any) -> Array:
   return jax.export.deserialize(bytearray(epath.Path(path).read_bytes())).call(x)
 
 
-def from_imported(found: interop.Imported) -> Bundle:
-  """The bundle of a published checkpoint."""
+def from_imported(found: interop.Imported, mesh: Mesh | None = None) -> Bundle:
+  """The bundle of a published checkpoint; see `load`."""
   mean, std = found.preprocess["mean"], found.preprocess["std"]
   rules = clip.Preprocess(
     normalize=(tuple(mean), tuple(std)),
@@ -251,12 +281,13 @@ def from_imported(found: interop.Imported) -> Bundle:
     resize=found.preprocess["resize_mode"],
   )
   tokenizer = tokenizers.build(**found.tokenizer) if found.tokenizer else None
-  params = jax.tree.map(jnp.asarray, found.params)
-  return Bundle(found.model(), params, found.config, tokenizer, rules, tuple(found.notes))
+  model = found.model()
+  params = _put(found.params, _placement(model, mesh))
+  return Bundle(model, params, found.config, tokenizer, rules, tuple(found.notes), use=_entrance(mesh))
 
 
-def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle | FlamingoBundle:
-  params, metadata = load_params(path, step, which)
+def _from_workdir(path: epath.Path, step: int | None, which: Which, mesh: Mesh | None) -> Bundle | FlamingoBundle:
+  metadata = load_metadata(path)
   parsed = recipes.parse(metadata.config)
   if not isinstance(parsed, clip.Config | imagebind.Config | flamingo.Config):
     raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder and no Flamingo")
@@ -264,7 +295,46 @@ def _from_workdir(path: epath.Path, step: int | None, which: Which) -> Bundle | 
   stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
   metadata_lib.check(metadata, stored, str(path))
   recipe = recipes.build(parsed, None)
-  params = jax.tree.map(jnp.asarray, params)
   if isinstance(parsed, flamingo.Config):
+    params = _put(load_params(path, step, which)[0])
     return FlamingoBundle(recipe.model, params, metadata.config, tokenizer, rules=parsed.preprocess)
-  return Bundle(recipe.model, params, metadata.config, tokenizer, parsed.preprocess, functions=recipe.predict)
+  place = _placement(recipe.model, mesh, parsed.rules)
+  params = _put(load_params(path, step, which, place)[0], place)
+  more = dict(functions=recipe.predict, use=_entrance(mesh, parsed.rules))
+  return Bundle(recipe.model, params, metadata.config, tokenizer, parsed.preprocess, **more)
+
+
+def _placement(
+  model: Any, mesh: Mesh | None, rules: Mapping[str, Any] = parallel.DEFAULT
+) -> Callable[[str, Any], NamedSharding] | None:
+  """(name, array) -> where it lies on the mesh by the axes that the model's modules name, as a Trainer has it."""
+  if mesh is None:
+    return None
+  made = dict(jax.eval_shape(model.init, jax.random.key(0), *model.inputs()))
+  specs = nn.get_partition_spec({**made.pop("params"), **made})
+  return parallel.placement(mesh, rules, {name: tuple(spec) for name, spec in tree.flatten(specs).items()})
+
+
+def _put(params: Params, place: Callable[[str, Any], NamedSharding] | None = None) -> Params:
+  if place is None:
+    return jax.tree.map(jnp.asarray, params)
+  return jax.tree.map_with_path(lambda keys, x: jax.device_put(x, place(tree.path(keys), x)), params)
+
+
+def _entrance(
+  mesh: Mesh | None, rules: Mapping[str, Any] = parallel.DEFAULT
+) -> Callable[[], contextlib.AbstractContextManager[None]]:
+  return contextlib.nullcontext if mesh is None else functools.partial(parallel.use, mesh, rules)
+
+
+def _within(use: Callable[[], contextlib.AbstractContextManager[None]], function: Callable) -> Callable:
+  """The function, entering `use` for each call."""
+  if use is contextlib.nullcontext:
+    return function
+
+  @functools.wraps(function)
+  def call(*arguments):
+    with use():
+      return function(*arguments)
+
+  return call

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vljax import parallel
 from vljax.evaluate import features
 
 
@@ -57,6 +58,14 @@ def test_encode_calls_with_one_size(n):
   texts = ["x" * i for i in range(n)]
   np.testing.assert_array_equal(features.encode(lengths, texts, batch=4), np.arange(n)[:, None])
   assert set(sizes) == {4}
+
+
+def test_encode_on_a_mesh_fills_every_device():
+  sizes = []
+  with parallel.use(parallel.make()):
+    found = features.encode(lambda part: sizes.append(len(part)) or np.array(part), range(5), batch=3)
+  np.testing.assert_array_equal(found, range(5))
+  assert sizes == [jax.device_count()]
 
 
 def test_encode_of_nothing_is_named():

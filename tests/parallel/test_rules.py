@@ -25,6 +25,22 @@ def test_an_axis_that_does_not_divide_stays_whole(mesh):
     parallel.sharding(mesh, rules.DEFAULT, (Axis.EMBED,), (3, 4))
 
 
+def test_placement_goes_by_name(mesh):
+  place = rules.placement(mesh, {"mlp": None}, {"up": (Axis.EMBED, Axis.MLP), "mean": ()})
+  assert place("up", jnp.ones((4, 4))).spec == P("fsdp", None)
+  assert place("mean", jnp.ones(4)).spec == place("other", jnp.ones(4)).spec == P(None)
+  with pytest.raises(ValueError, match="unknown logical axis 'mpl'"):
+    rules.placement(mesh, {"mpl": None}, {})
+
+
+def test_a_batch_is_cut_into_ways(mesh):
+  assert rules.ways() == 1
+  with parallel.use(mesh):
+    assert rules.ways() == 4
+  with parallel.use(mesh, {"batch": "data"}):
+    assert rules.ways() == 2
+
+
 def test_misspelt_names(mesh):
   with pytest.raises(ValueError, match="unknown logical axis 'embde'; did you mean 'embed'"):
     parallel.sharding(mesh, rules.DEFAULT, ("embde",), (4,))

@@ -38,11 +38,21 @@ def load_params(
     ValueError: all steps are damaged; another layout; an unknown `which`; `ema` of a run without one.
   """
   config_lib.choose("value which =", which, dict.fromkeys(("auto", "ema", "params")))
+  metadata = load_metadata(directory)
+  found = newest(find(directory) / FOLDER, lambda folder: _read(folder, which, place), step)
+  return tree_lib.unflatten(found[0]), metadata  # type: ignore[index]
+
+
+def load_metadata(directory: epath.PathLike) -> metadata_lib.Metadata:
+  """What a workdir says of its run, for those who must know before they load.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_params`.
+  """
   workdir = find(directory)
   metadata = metadata_lib.read(workdir)
   metadata_lib.check_layout(metadata, str(workdir))
-  found = newest(workdir / FOLDER, lambda folder: _read(folder, which, place), step)
-  return tree_lib.unflatten(found[0]), metadata  # type: ignore[index]
+  return metadata
 
 
 def find(directory: epath.PathLike) -> epath.Path:

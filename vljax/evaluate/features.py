@@ -47,6 +47,8 @@ def collect(predict: Callable[[Batch], Any], batches: Iterable[Batch], keep: Seq
 def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 256) -> np.ndarray:
   """The rows of `function(items)`, in calls of exactly `batch` items so that one program serves them all.
 
+  Under `parallel.use` a call takes a few items more, so that every device gets as many.
+
   Args:
     function: a list of `batch` items -> array [batch ...].
     items: texts or pictures; the last call is filled up with its last item.
@@ -56,6 +58,7 @@ def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 25
   """
   if not len(items):
     raise ValueError("there is nothing to encode")
+  batch += -batch % parallel.ways()
   rows = []
   for first in range(0, len(items), batch):
     part = list(items[first : first + batch])

@@ -2,7 +2,7 @@
 
 from vljax.parallel.arrays import batch_sharding, replicate, share, to_global, to_host
 from vljax.parallel.mesh import Mesh, check_batch, initialize, make
-from vljax.parallel.rules import DEFAULT, Axis, constrain, sharding, use
+from vljax.parallel.rules import DEFAULT, Axis, constrain, placement, sharding, use, ways
 
 __all__ = [
   "DEFAULT",
@@ -13,10 +13,12 @@ __all__ = [
   "constrain",
   "initialize",
   "make",
+  "placement",
   "replicate",
   "sharding",
   "share",
   "to_global",
   "to_host",
   "use",
+  "ways",
 ]

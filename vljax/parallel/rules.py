@@ -7,7 +7,8 @@ forgets rules outside their context, so names come from an enum and `use` enters
 import contextlib
 import contextvars
 import enum
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -107,6 +108,18 @@ def sharding(
   return NamedSharding(mesh, PartitionSpec(*fitting))
 
 
+def placement(
+  mesh: Mesh, rules: Mapping[str, MeshAxes], axes: Mapping[str, tuple[str | None, ...]]
+) -> Callable[[str, Any], NamedSharding]:
+  """(parameter name, its array or shape) -> where it lies, by the logical axes of that name; without any, whole."""
+  rules = check(mesh, rules)
+
+  def place(name: str, array: Any) -> NamedSharding:
+    return sharding(mesh, rules, axes.get(name) or (None,) * len(array.shape), array.shape)
+
+  return place
+
+
 def constrain(x: Any, *names: str | None) -> Any:
   """Hint where an activation lies, by logical names; without a mesh nothing happens.
 
@@ -129,6 +142,12 @@ def constrain(x: Any, *names: str | None) -> Any:
 def batch_axes(rules: Mapping[str, MeshAxes]) -> tuple[str, ...]:
   """The mesh axes over which the examples of a batch lie."""
   return _axes(rules.get(Axis.BATCH, DEFAULT[Axis.BATCH]))
+
+
+def ways() -> int:
+  """Into how many parts a batch is cut on the mesh that `use` entered; 1 without one."""
+  mesh, rules = jax.sharding.get_abstract_mesh(), active()
+  return 1 if mesh.empty or rules is None else math.prod(mesh.shape[axis] for axis in batch_axes(rules))
 
 
 def active() -> Mapping[str, MeshAxes] | None:
