@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from vljax.interop import open_flamingo, weights
+from vljax.interop import open_flamingo, openai, weights
 from vljax.interop.seeing import Seeing
 from vljax.models import fitting, gated_xattn, resampler
 
@@ -55,6 +55,20 @@ def test_the_rows_of_new_tokens():
   np.testing.assert_array_equal(lm["extra_out"]["kernel"], table[[5, 4]].T)
   with pytest.raises(ValueError, match="has 6 rows; with 5 tokens and two new ones it has more"):
     open_flamingo.from_state(state, "memory", vocab=5)
+
+
+def test_the_rows_of_new_tokens_go_back(tmp_path):
+  table = np.arange(24.0).reshape(6, 4).astype(np.float32)
+  key = "lang_encoder.model.embed_tokens.weight"
+  made = open_flamingo.from_state({**open_flamingo.to_state(seeing(), "memory"), key: table}, "memory", vocab=4)
+  (note,) = open_flamingo.save(tmp_path / "without.pt", made)
+  assert "leaves out the trained rows of <image> and <EOC>" in note
+  assert open_flamingo.save(tmp_path / "with.pt", made, embedding=table[:4], key=key) == []
+  np.testing.assert_array_equal(openai.read_state(tmp_path / "with.pt")[key], table)
+  again = open_flamingo.load(tmp_path / "with.pt", vocab=4)
+  jax.tree.map(np.testing.assert_array_equal, again.params, made.params)
+  with pytest.raises(ValueError, match=r"rows of 4 behind an embedding of shape \(4, 3\)"):
+    open_flamingo.save(tmp_path / "x.pt", made, embedding=table[:4, :3])
 
 
 @pytest.mark.parametrize(

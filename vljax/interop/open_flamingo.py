@@ -29,6 +29,8 @@ OTHERS = re.compile(r"(lang_encoder|vision_encoder)\..*|.*\.(media_time_embs|med
 EMBEDDING = re.compile(r"lang_encoder\.(?:.*\.)?(wte|embed_tokens|embed_in)\.weight")
 """The key of the input embedding, whose rows for new tokens were trained: the end of a chunk, then the image."""
 
+WORDS = "lang_encoder.transformer.wte.weight"
+
 _RESAMPLER, _GATED = "resampler/blocks/{n}", "xattn/blocks/{n}"
 
 
@@ -121,16 +123,26 @@ def is_connectors(state: Mapping[str, np.ndarray]) -> bool:
   return any(GATED.fullmatch(name) or name.removeprefix("module.").startswith("perceiver.") for name in state)
 
 
-def save(path: epath.PathLike, seeing: Seeing) -> None:
-  """Write the connectors as a `.pt` that OpenFlamingo loads with `strict=False`.
+def save(path: epath.PathLike, seeing: Seeing, *, embedding: np.ndarray | None = None, key: str = WORDS) -> list[str]:
+  """Write the connectors as a `.pt` that OpenFlamingo loads with `strict=False`; returns what was left out.
+
+  Args:
+    embedding: the language model's own table [vocab d], behind which the trained rows of the new tokens are written:
+      it holds all rows or none.
+    key: of that table; MPT's is the default.
 
   Raises:
-    ValueError: it has no place for something; names it.
+    ValueError: it has no place for something, or the table has another width; names it.
   """
-  torch_writer.write(path, to_state(seeing, str(path)))
+  torch_writer.write(path, to_state(seeing, str(path), embedding=embedding, key=key))
+  if embedding is None and "extra_in" in seeing.params.get("lm", {}):
+    return [f"{path} leaves out the trained rows of <image> and <EOC>: they go behind the table of `embedding`"]
+  return []
 
 
-def to_state(seeing: Seeing, where: str) -> dict[str, np.ndarray]:
+def to_state(
+  seeing: Seeing, where: str, *, embedding: np.ndarray | None = None, key: str = WORDS
+) -> dict[str, np.ndarray]:
   """What `save` writes."""
   limits, state = Limits("open_flamingo", where), {}
   for part in (name for name in CONNECTORS if name in seeing.config):
@@ -154,7 +166,12 @@ def to_state(seeing: Seeing, where: str) -> dict[str, np.ndarray]:
     place = lambda key, at=getattr(model, "at", ()): re.sub(
       r"^gated\.(\d+)", lambda m: f"lang_encoder.gated_cross_attn_layers.{at[int(m[1])]}", key
     )
-    state |= {place(key): array for key, array in found.items()}
+    state |= {place(name): array for name, array in found.items()}
+  if embedding is not None:
+    image, chunk = np.asarray(seeing.params["lm"]["extra_in"]["embedding"])
+    if embedding.shape[1:] != image.shape:
+      raise ValueError(f"{where}: rows of {len(image)} behind an embedding of shape {embedding.shape}")
+    state[key] = np.concatenate([np.asarray(embedding, np.float32), [chunk, image]])
   return state
 
 
@@ -182,7 +199,7 @@ def _xattn(state: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
 
 
 def _new_tokens(state: Mapping[str, np.ndarray], vocab: int, where: str) -> dict[str, Any]:
-  key = next(filter(EMBEDDING.fullmatch, state), "lang_encoder.transformer.wte.weight")
+  key = next(filter(EMBEDDING.fullmatch, state), WORDS)
   table = np.asarray(names.need(state, key, where), np.float32)
   if len(table) < vocab + 2:
     raise ValueError(f"{where}: {key} has {len(table)} rows; with {vocab} tokens and two new ones it has more")
