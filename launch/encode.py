@@ -28,13 +28,18 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--batch", type=int, default=64, help="examples per call")
   parser.add_argument("--fsdp", type=int, default=1, help="devices that share one copy of the parameters")
   parser.add_argument("--level", default="joint", help="joint: unit vectors; tower: what the towers give before")
+  parser.add_argument(
+    "--max_broken", type=float, default=0.01, help="share of unreadable examples allowed (default: 0.01)"
+  )
   args = parser.parse_args(argv)
   parallel.initialize()
   mesh = parallel.make(parallel.Mesh(fsdp=args.fsdp), jax.local_devices())
   source = args.source if ":" in args.source else f"folder:{args.source}"
   is_config = ".py" in args.model.partition(":")[0]
   bundle = hub.untrained(config.load(args.model, []), mesh) if is_config else hub.load(args.model, mesh=mesh)
-  options = dict(shards=args.shards, format=args.format, batch=args.batch, level=args.level)
+  options = dict(
+    shards=args.shards, format=args.format, batch=args.batch, level=args.level, max_broken=args.max_broken
+  )
   header = encode.write(bundle, source, args.to, **options)
   print(json.dumps(header, indent=2))
   return 0

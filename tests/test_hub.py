@@ -1,4 +1,5 @@
 import io
+import re
 
 import jax
 import numpy as np
@@ -96,12 +97,15 @@ def test_a_bad_picture_is_named(bundle, tmp_path, content, message):
   assert "bad.jpg" in str(error.value)
 
 
-def test_a_published_folder_opens_and_says_what_it_took_for_granted(published):
+def test_a_published_folder_opens_and_says_what_it_took_for_granted(published, caplog):
   found = hub.load(published)
   assert found.tokenizer is None
-  assert any("tokenizer" in note for note in found.notes)
+  note = next(note for note in found.notes if "tokenizer" in note)
+  assert set(found.notes) <= set(caplog.messages)
   with pytest.raises(ValueError, match="brings no tokenizer"):
     found.encode_text("x")
+  with pytest.raises(ValueError, match=re.escape(f"without a tokenizer, which texts need ({note}")):
+    found.gallery("synthetic:pairs?n=3&size=16").retrieval(found.predict, found.params)
   with pytest.raises(ValueError, match="brings no evaluations of its own"):
     found.evaluate()
 
@@ -176,3 +180,11 @@ def test_a_published_model_on_a_mesh(published, picture):
 
 def test_without_a_mesh_one_device_holds_all(bundle):
   assert {leaf.sharding.device_set.pop() for leaf in jax.tree.leaves(bundle.params)} == {jax.devices()[0]}
+
+
+def test_home_is_expanded(smoke_workdir, bundle, picture, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(smoke_workdir.parent))
+  assert hub.load(f"~/{smoke_workdir.name}").model.dim == 16
+  monkeypatch.setenv("HOME", str(tmp_path))
+  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "x.png")
+  assert bundle.preprocess("~/x.png").shape == (16, 16, 3)

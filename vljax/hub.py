@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from etils import epath
 from jax.sharding import Mesh, NamedSharding
 from PIL import Image
@@ -68,7 +69,7 @@ def load(
     return idefics.load(source, **options)
   if isinstance(source, str) and interop.published.is_published(source):
     return from_imported(interop.load(source, **options), mesh)
-  path = epath.Path(source)
+  path = epath.Path(source).expanduser()
   if path.is_dir() and ((path / metadata_lib.FILE).exists() or (path / "checkpoints").exists()):
     if options:
       raise ValueError(
@@ -156,7 +157,7 @@ class Bundle:
       FileNotFoundError, ValueError: there is no such file, or it is no picture; names it.
     """
     if isinstance(picture, str | epath.Path) or hasattr(picture, "__fspath__"):
-      path = epath.Path(picture)
+      path = epath.Path(picture).expanduser()
       if not path.exists():
         raise FileNotFoundError(f"there is no picture {path}")
       try:
@@ -237,7 +238,8 @@ class Bundle:
 
   def gallery(self, source: str, batch: int = 64) -> Gallery:
     """A source as this model's evaluations see it: `bundle.gallery(uri).retrieval(bundle.predict, bundle.params)`."""
-    return clip.gallery(source, self.rules, self.size, self.tokenizer, batch)
+    found = clip.gallery(source, self.rules, self.size, self.tokenizer, batch)
+    return dataclasses.replace(found, notes=self.notes)
 
   def evaluate(self) -> dict[str, float]:
     """What the evaluations of the run's own config report.
@@ -274,6 +276,8 @@ def call_exported(path: epath.PathLike, x: Any) -> Array:
 
 def from_imported(found: interop.Imported, mesh: Mesh | None = None) -> Bundle:
   """The bundle of a published checkpoint; see `load`."""
+  for note in found.notes:
+    logging.warning("%s", note)
   mean, std = found.preprocess["mean"], found.preprocess["std"]
   rules = clip.Preprocess(
     normalize=(tuple(mean), tuple(std)),
