@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import signal
 
 import numpy as np
 import pytest
@@ -133,6 +134,23 @@ def test_a_worker_passes_its_error_on(crops):
     pytest.raises(ValueError, match="examples in a row are broken"),
   ):
     next(loader)
+
+
+class Handlers(Numbers):
+  """Whether this process ignores SIGINT."""
+
+  def __getitem__(self, i):
+    return {"ignored": signal.getsignal(signal.SIGINT) is signal.SIG_IGN}
+
+
+def as_it_is(example, rng):
+  return example
+
+
+@pytest.mark.slow
+def test_workers_outlive_an_interrupt():
+  [batch] = take(Stream(Handlers(8), as_it_is), 8, 1, workers=1)
+  assert batch["ignored"].all()
 
 
 def test_position_and_epoch():

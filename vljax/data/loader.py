@@ -7,6 +7,7 @@ the position of a run is one number, the batches consumed, and processes, thread
 
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -225,13 +226,20 @@ def _dataset(chunks: _Chunks, batch_fn: Callable, threads: int | None, workers: 
     _parse_flags()
     read = grain.ReadOptions(threads or 0, threads or 0)
     dataset = grain.MapDataset.source(chunks).map(lambda rows: batch_fn([rows])).to_iter_dataset(read)
-    return dataset.mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=prefetch))
+    options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=prefetch)
+    return dataset.mp_prefetch(options, worker_init_fn=_outlive_interrupt)
   threads = min(32, os.cpu_count() or 1) if threads is None else threads
   chunks.size = min(CHUNK, -(-chunks.local // max(1, 4 * threads)))
   ahead = threads + chunks.per_batch if threads else 0
   dataset = grain.MapDataset.source(chunks).to_iter_dataset(grain.ReadOptions(threads, ahead))
   dataset = dataset.batch(chunks.per_batch, batch_fn=batch_fn)
   return grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch)
+
+
+def _outlive_interrupt(worker: int, workers: int) -> None:
+  """A terminal sends Ctrl-C to the workers as well, but the run still needs batches until it has saved."""
+  del worker, workers
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _parse_flags() -> None:
