@@ -27,15 +27,15 @@ def parse_arg(arg: str, **defaults: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(values)
 
 
-def row(table: dict[str, Any], variant: str) -> Any:
-  """The row of a variant.
+def row(table: dict[str, Any], name: str, what: str = "variant") -> Any:
+  """The row of a variant, or of what else the table is of.
 
   Raises:
     ValueError: an unknown one.
   """
-  if variant not in table:
-    raise ValueError(f"unknown variant {variant!r}; legal: {', '.join(table)}")
-  return table[variant]
+  if name not in table:
+    raise ValueError(f"unknown {what} {name!r}; legal: {', '.join(table)}")
+  return table[name]
 
 
 def adamw(wd: float, no_decay: str, **rule: Any) -> list[tuple[str, dict]]:
@@ -47,11 +47,12 @@ NO_DECAY = r".*(/bias|/scale|log_scale)"
 """Gains, biases and the logit scale, which CLIP does not decay (arXiv 2103.00020, section 2.5)."""
 
 
-def pairs(size: int, scale: tuple[float, float]) -> list[tuple]:
-  """The host transforms of image-text pairs: decode, crop, one caption, tokens."""
+def pairs(size: int, scale: tuple[float, float], flip: bool = False) -> list[tuple]:
+  """The host transforms of image-text pairs: decode, crop, maybe flip, one caption, tokens."""
   return [
     ("decode",),
     ("random_resized_crop", size, scale),
+    *([("flip_lr",)] if flip else []),
     ("choose_caption", "random"),
     ("tokenize",),
     ("keep", "image", "tokens"),

@@ -110,3 +110,7 @@ def test_arguments_are_typed_and_their_names_known():
     load("configs/contrastive/clip_quickstart.py:step=9")
   with pytest.raises(ValueError, match=r"^unknown variant 'ViT-B-31'; legal: RN50, "):
     load("configs/contrastive/clip.py:variant=ViT-B-31")
+  with pytest.raises(ValueError, match=r"^unknown variant 'B5'; legal: L2, B7$"):
+    load("configs/contrastive/align.py:variant=B5")
+  with pytest.raises(ValueError, match=r"^unknown modality 'sound'; legal: audio, depth, thermal, imu$"):
+    load("configs/contrastive/imagebind.py:modality=sound")

@@ -13,7 +13,8 @@ import ml_collections
 
 from configs import common
 
-TEXT = {"L2": "large", "B7": "base"}
+TABLE = {"L2": dict(dim=1376, text="large"), "B7": dict(dim=640, text="base")}
+"""Width of the joint space, and which BERT goes with an EfficientNet."""
 
 
 def get_config(arg=""):
@@ -21,14 +22,15 @@ def get_config(arg=""):
   a = common.parse_arg(
     arg, variant="L2", source="tfds:my_pairs", vocab="vocab.txt", batch=16_384, steps=1_200_000, smoke=False
   )
+  row = common.row(TABLE, a.variant)
   size, length = (16, 24) if a.smoke else (289, 64)
   source = "synthetic:pairs?n=64&size=16" if a.smoke else a.source
 
   c = ml_collections.ConfigDict(dict(recipe="clip", steps=2 if a.smoke else a.steps, label_smoothing=0.1))
-  c.dim = 16 if a.smoke else dict(L2=1376, B7=640)[a.variant]
+  c.dim = 16 if a.smoke else row["dim"]
   c.joint = dict(scale_init=0.0, max_scale=None, image_projection="none", text_projection="affine")
   c.image = dict(tower="efficientnet", variant="test" if a.smoke else a.variant, image_size=size, head=0)
-  c.text = dict(tower="bert", variant="test" if a.smoke else TEXT[a.variant])
+  c.text = dict(tower="bert", variant="test" if a.smoke else row["text"])
   c.tokenizer = dict(kind="wordpiece", length=length, path=a.vocab)
   if a.smoke:
     c.text = dict(tower="bert", variant="test", vocab=300, length=length)
@@ -38,7 +40,7 @@ def get_config(arg=""):
     c.text.remat = "dots"
   c.preprocess = dict(normalize="imagenet")
 
-  steps = [("decode",), ("random_resized_crop", size, (0.7, 1.0)), ("flip_lr",), *common.pairs(size, (0.7, 1.0))[2:]]
+  steps = common.pairs(size, (0.7, 1.0), flip=True)
   c.streams = dict(train=dict(source=source, transforms=steps, batch=8 if a.smoke else a.batch))
   c.optim = common.adamw(wd=1e-5, no_decay=common.NO_DECAY, name="lamb", eps=1e-6)
   warmup = 0 if a.smoke else min(10_000, a.steps // 10)

@@ -33,14 +33,7 @@ def get_config(arg=""):
   c.streams = dict(
     train=dict(
       source=f"{source}&split=train",
-      transforms=[
-        ("decode",),
-        ("random_resized_crop", size, (0.5, 1.0)),
-        ("flip_lr",),
-        ("choose_caption", "random"),
-        ("tokenize",),
-        ("keep", "image", "tokens"),
-      ],
+      transforms=common.pairs(size, (0.5, 1.0), flip=True),
       batch=batch,
       cache=True,
     )

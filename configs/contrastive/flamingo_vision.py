@@ -53,7 +53,7 @@ def get_config(arg=""):
     c.image.remat = c.text.remat = "full"
   c.preprocess = dict(normalize="imagenet")
 
-  crop = [("decode",), ("random_resized_crop", size, (0.7, 1.0)), ("flip_lr",), *common.pairs(size, (0.7, 1.0))[2:]]
+  crop = common.pairs(size, (0.7, 1.0), flip=True)
   batch = 4 if a.smoke else a.batch or row["batch"]
   c.streams = {name: dict(source=source, transforms=crop, batch=batch) for name, source in sources.items()}
   c.augment = [("color_jitter", 0.5)]

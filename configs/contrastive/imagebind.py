@@ -42,9 +42,7 @@ def get_config(arg=""):
     batch=0,
     smoke=False,
   )
-  if a.modality not in TABLE:
-    raise ValueError(f"unknown modality {a.modality!r}; legal: {', '.join(TABLE)}")
-  row = TABLE[a.modality]
+  row = common.row(TABLE, a.modality, "modality")
   batch = 8 if a.smoke else a.batch or row["batch"]
   epoch = max(1, int(a.examples * row["replication"]) // batch)
   steps = 2 if a.smoke else a.steps or row["epochs"] * epoch

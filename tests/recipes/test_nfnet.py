@@ -10,6 +10,7 @@ import pytest
 from vljax import config, recipes, tree
 from vljax.data import vocabulary
 from vljax.models import fitting
+from vljax.ops import augment
 from vljax.train import optim
 from vljax.train import trainer as trainer_module
 
@@ -91,6 +92,17 @@ def test_the_classifier_is_neither_clipped_by_units_nor_gains_decayed(root):
   assert (group("classifier/kernel").nesterov, group("classifier/kernel").b1) == (True, 0.9)
   assert parsed.schedule.peak(4096) == pytest.approx(1.6)
   assert parsed.dropout == 0.3
+
+
+@pytest.mark.parametrize(("variant", "magnitude"), [("F0", 15), ("F2", 30), ("F3", 30)])
+def test_pictures_go_through_rand_augment_and_stay_pictures(root, variant, magnitude):
+  """Their magnitudes are of 10, ours of 30; beyond that, half of the changes of brightness would leave nothing."""
+  parsed = recipes.parse(config.load(f"{root}/configs/contrastive/nfnet_imagenet.py:variant={variant}"))
+  assert parsed.augment == (("rand_augment", 4, magnitude, {"fill": 0.5}),)
+  image = np.random.default_rng(0).random((200, 8, 8, 3), np.float32)
+  seen = np.asarray(jax.jit(augment.build(parsed.augment))(jax.random.key(0), image))
+  assert (np.abs(seen - image).max((1, 2, 3)) > 0.1).mean() > 0.9
+  assert (seen.std((1, 2, 3)) > 0).mean() > 0.9
 
 
 def test_two_steps_move_every_leaf(vision):
