@@ -99,6 +99,13 @@ def test_a_tokenizer_whose_marks_lie_elsewhere_is_refused(raw, tokenizer):
     recipes.build(parsed, tokenizer)
 
 
+def test_pictures_are_padded_or_refused(raw):
+  assert recipes.parse(raw("preprocess={'normalize': 'clip'}")).preprocess.resize == "longest"
+  for other in ("shortest", "squash"):
+    with pytest.raises(ValueError, match=rf"^config\.preprocess\.resize = '{other}'; legal: 'longest'"):
+      recipes.parse(raw(f"preprocess.resize={other}"))
+
+
 def test_streams_must_give_packed_rows(raw, tokenizer):
   parsed = recipes.parse(raw('streams.captions.transforms=[("decode",), ("keep", "image")]'))
   with pytest.raises(ValueError, match="must give what the transform `pack` does; there is no 'tokens' among image"):

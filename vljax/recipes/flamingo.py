@@ -33,6 +33,13 @@ FIELDS = ("tokens", "phi", "segments", "positions", "loss_mask", "images", "medi
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocess(clip.Preprocess):
+  """As of recipes.clip, for pictures that the transform `pictures` pads to squares."""
+
+  resize: transforms.ResizeMode = "longest"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
   """An evaluation: the perplexity of held-out texts with their own media, with others', and with none.
 
@@ -63,7 +70,7 @@ class Config(Run):
     graft: blocks on top of the language model, an ablation; see models.flamingo.
     trains: the parameters that are trained; the others are frozen.
     augment: steps of vljax.ops.augment that training pictures go through on the device.
-    preprocess: how pictures become the vision encoder's input.
+    preprocess: how pictures become the vision encoder's input; they are padded to squares, so `resize` is `longest`.
   """
 
   variant: str
@@ -74,9 +81,16 @@ class Config(Run):
   graft: int = 0
   trains: str = NEW
   augment: tuple[Any, ...] = ()
-  preprocess: clip.Preprocess = clip.Preprocess(resize="longest")
+  preprocess: Preprocess = Preprocess()
   tokenizer: vocabulary.Vocabulary | None = vocabulary.Vocabulary()
   evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.preprocess.resize != "longest":
+      raise ValueError(
+        f"config.preprocess.resize = {self.preprocess.resize!r}; legal: 'longest', since the transform `pictures` pads"
+      )
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
@@ -131,10 +145,11 @@ def build_model(config: Config) -> flamingo.Flamingo:
 def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str, Any]:
   """What changes results silently: kept in the checkpoint, compared when it is opened or continued."""
   model: Any = build_model(config)
-  mean, std = config.preprocess.constants
+  preprocess = config.preprocess
+  mean, std = preprocess.constants
   return {
     "image": {"activation": model.vision.activation, "size": model.vision.image_size},
-    "preprocess": {"mean": mean, "std": std, "interpolation": config.preprocess.interpolation, "resize": "longest"},
+    "preprocess": {"mean": mean, "std": std, "interpolation": preprocess.interpolation, "resize": preprocess.resize},
     "lm": {name: getattr(model.lm, name) for name in ("activation", "positions", "rotary_base", "interleaved")},
     "xattn": {name: getattr(model.xattn, name) for name in ("activation", "gate", "previous")}
     | {"at": model.xattn.at},
