@@ -17,7 +17,7 @@ FLOORS = (
   ("models",),
   ("checkpoint", "interop", "generate"),
   ("evaluate", "train"),
-  ("recipes", "tasks"),
+  ("recipes",),
   (
     "language", "flamingo", "idefics", "chat", "hub", "plan", "report", "prepare", "convert", "encode", "experiment",
     "sweep", "program",
@@ -116,6 +116,11 @@ def test_imports_go_down(path):
     assert PLACES[other] < PLACES[room], (
       f"{name_of(path)} on floor {PLACES[room][0]} imports vljax.{other} of floor {PLACES[other][0]}"
     )
+
+
+def test_contributing_shows_the_floors():
+  rows = re.findall(r"^\| (\d) \| ([^|]*) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+  assert tuple(tuple(re.findall(r"`(\w+)`", names)) for _, names in rows) == FLOORS
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) in WITHOUT_FLAX], ids=name_of)

@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from vljax import config, recipes, tree
+from vljax.train.run import Run, Stream
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,14 +93,23 @@ def test_files_that_are_named_exist(page):
     assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_every_key_of_a_config_is_documented():
-  from vljax.recipes import classification, clip, imagebind, simclr
-  from vljax.train.run import Run, Stream
+@pytest.mark.parametrize("recipe", [None, *recipes.RECIPES])
+def test_every_key_of_a_config_is_documented(recipe):
+  """In the section of its recipe: the keys that every run has, or those that the recipe adds or says anew."""
+  pages = re.split(r"^## ", (ROOT / "docs/configs.md").read_text(), flags=re.MULTILINE)
+  sections = dict(page.split("\n", 1) for page in pages)
+  if recipe is None:
+    title, keys = "Keys of every config", {f.name for schema in (Run, Stream) for f in dataclasses.fields(schema)}
+  else:
+    title, keys = f"Keys of `{recipe}`", set(importlib.import_module(recipes.RECIPES[recipe]).Config.__annotations__)
+  assert {key for key in keys if f"`{key}`" not in sections[title]} == set()
 
-  text = (ROOT / "docs/configs.md").read_text()
-  for schema in (Run, Stream, clip.Config, simclr.Config, classification.Config, imagebind.Config):
-    for field in dataclasses.fields(schema):
-      assert f"`{field.name}`" in text or field.name in ("source", "transforms"), f"{schema.__name__}.{field.name}"
+
+def test_the_front_page_lists_all_others():
+  text = (ROOT / "docs/index.md").read_text()
+  assert set(re.findall(r"^- \[.+?\]\((.+?)\): ", text, re.MULTILINE)) == {
+    p.name for p in PAGES if p.parent.name == "docs" and p.name != "index.md"
+  }
 
 
 def test_every_kind_of_source_is_documented():
