@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--model", required=True, help="a workdir, a published checkpoint, or a published name")
   parser.add_argument(
-    "--kind", default="retrieval", help="retrieval, zeroshot, knn, probe (logistic regression); perplexity"
+    "--kind", default="retrieval", help="retrieval, zeroshot, knn, probe (logistic regression), top; perplexity"
   )
   parser.add_argument(
     "--source", help="kind:path?option=value, a text file for perplexity; a workdir's own evaluations if absent"
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     "zeroshot": zeroshot,
     "knn": lambda: gallery(args.source).knn(labelled(), *model),
     "probe": lambda: gallery(args.source).probe(labelled(), *model),
+    "top": lambda: gallery(args.source).classify(*model),
   }
   with bundle.use():
     results = bundle.evaluate() if args.source is None else config.choose("kind", args.kind, kinds)()

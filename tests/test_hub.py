@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import vljax
-from vljax import hub, interop, parallel, tree
+from vljax import config, experiment, hub, interop, parallel, tree
 from vljax.models import dual_encoder, fitting
 
 
@@ -188,3 +188,44 @@ def test_home_is_expanded(smoke_workdir, bundle, picture, tmp_path, monkeypatch)
   monkeypatch.setenv("HOME", str(tmp_path))
   Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "x.png")
   assert bundle.preprocess("~/x.png").shape == (16, 16, 3)
+
+
+@pytest.fixture(scope="module", params=["simclr_cifar", "supervised_r50"])
+def seeing(request, root, tmp_path_factory):
+  """A finished run that knows no texts."""
+  workdir = tmp_path_factory.mktemp("seeing") / "run"
+  assert experiment.train(config.load(f"{root}/configs/contrastive/{request.param}.py:smoke", ()), workdir)
+  return workdir
+
+
+def test_runs_without_texts_open(seeing, picture):
+  found = hub.load(seeing)
+  z = found.encode_image([picture, picture[:20]])
+  size = found.size
+  raw = np.stack([found.preprocess(x) for x in (picture, picture[:20])])
+  np.testing.assert_allclose(z, found.predict["encode_image"](found.params, raw), atol=1e-4)
+  assert z.shape == (2, found.dim)
+  assert raw.shape == (2, size, size, 3)
+  if "logits" in found.predict:
+    assert found.logits(picture).shape[0] == 1
+  source = f"synthetic:pairs?n=24&size={size}"
+  assert 0 <= found.gallery(source).knn(found.gallery(source), found.predict, found.params)["top1"] <= 1
+  with pytest.raises(ValueError, match="this checkpoint brings no tokenizer .the recipe .* knows no texts.; use"):
+    found.encode_text("a red circle")
+  with pytest.raises(ValueError, match="unknown function of this model 'image_features'"):
+    found.image_features(picture)
+
+
+@pytest.mark.slow
+def test_an_nfnets_kernels_are_standardized_once(tmp_path, root, picture, monkeypatch):
+  raw = config.load(f"{root}/configs/contrastive/flamingo_vision.py:smoke", ())
+  bundle = hub.untrained(raw)
+  expected = bundle.predict["encode_image"](bundle.params, bundle.preprocess(picture)[None])
+  functions, params = bundle._served
+  count = lambda f, p: str(jax.make_jaxpr(f["encode_image"])(p, bundle.preprocess(picture)[None])).count(" rsqrt ")
+  assert count(functions, params) < count(bundle.predict, bundle.params) / 5
+  np.testing.assert_allclose(bundle.encode_image(picture), expected, atol=1e-5)
+  bundle.export("image", tmp_path / "image.jax")
+  np.testing.assert_allclose(
+    hub.call_exported(tmp_path / "image.jax", bundle.preprocess(picture)[None]), expected, atol=1e-5
+  )

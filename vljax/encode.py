@@ -71,7 +71,7 @@ def write(
     "tokenizer": None if bundle.tokenizer is None else bundle.tokenizer.sha256,
     "source": uri,
     "examples": len(source),
-    "dim": _widths(bundle) if level == "tower" else bundle.model.dim,
+    "dim": _widths(bundle) if level == "tower" else bundle.dim,
     "dtype": "float32",
     "format": format,
     "shards": shards,

