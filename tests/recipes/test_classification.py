@@ -3,13 +3,15 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import meta
 
 from vljax import config, experiment, recipes, tree
 from vljax.checkpoint import load_params
 from vljax.recipes import classification
-from vljax.train import loop, writers
+from vljax.train import gradients, loop, writers
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,25 @@ def test_linear_evaluation_changes_nothing_but_the_classifier(load, supervised, 
   assert {"val/top1", "knn/top1", "probe/top1", "probe/penalty"} <= set(writers.read(tmp_path / "run")[-1])
   (record,) = json.loads((tmp_path / "run" / loop.INIT).read_text())
   assert any(name.startswith("batch_stats/backbone/") for name in record["leaves"])
+
+
+def test_micro_batches_are_for_features_that_are_frozen(load):
+  def shapes(file, arguments):
+    recipe = recipes.build(recipes.parse(load(file, arguments)))
+    (phase,), key = recipe.phases, jax.random.key(0)
+    batch = {"image": jnp.zeros((4, 16, 16, 3), jnp.uint8), "label": jnp.zeros(4, jnp.int32)}
+
+    def run(rng):
+      params, extras = meta.unbox(recipe.init(rng, batch))
+      cut = tree.split(params, phase.trains)
+      sides = cut.live(params), cut.held(params)
+      return gradients.gradients(phase, cut, *sides, extras, recipe.prepare(batch, rng), rng, 2).grads
+
+    return jax.eval_shape(run, key)
+
+  assert set(tree.flatten(shapes("linear_r50", "smoke,init=elsewhere"))) == {"classifier/kernel", "classifier/bias"}
+  with pytest.raises(ValueError, match="phase 'classify': 'batch_stats/backbone/.*' is a statistic of the whole batch"):
+    shapes("supervised_r50", "smoke")
 
 
 def test_the_features_of_the_frozen_run_are_the_other_runs(load, supervised):

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from flax.core import meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,35 @@ def test_extras_pass_through_micro_batches_in_order():
   batch = {"x": jnp.arange(6.0).reshape(6, 1)}
   found = of(Phase(name="p", loss=loss), {"w": jnp.ones(1)}, batch, 3, {"last": jnp.zeros(()), "seen": jnp.int32(0)})
   assert (int(found.extras["seen"]), float(found.extras["last"])) == (3, 5.0)
+
+
+def normed(train):
+  """A phase over a batch norm that trains, or stays as at evaluation; and its parameters and statistics."""
+  from vljax.layers.batch_norm import STATISTICS, BatchNorm
+
+  model = BatchNorm()
+  made = model.init(jax.random.key(0), jnp.zeros((1, 3)))
+
+  def loss(params, extras, batch, rng):
+    x, extras = model.apply({"params": params, **extras}, batch["x"], train=train, mutable=list(extras))
+    return {"loss": jnp.sum(jnp.square(x - 1.0))}, {}, extras
+
+  return Phase(name="p", loss=loss), meta.unbox(made["params"]), {STATISTICS: made[STATISTICS]}
+
+
+def test_batch_statistics_that_move_are_refused_in_micro_batches_and_named():
+  phase, params, extras = normed(train=True)
+  batch = {"x": toys.normal(0, 4, 3)}
+  assert np.any(of(phase, params, batch, 1, extras).extras["batch_stats"]["mean"])
+  with pytest.raises(ValueError, match="^phase 'p': 'batch_stats/mean' is a statistic of the whole batch"):
+    of(phase, params, batch, 2, extras)
+
+
+def test_batch_statistics_that_rest_pass_micro_batches():
+  phase, params, extras = normed(train=False)
+  whole, parts = (of(phase, params, {"x": toys.normal(0, 4, 3)}, micro, extras) for micro in (1, 2))
+  chex.assert_trees_all_close(whole.grads, parts.grads, rtol=1e-5)
+  chex.assert_trees_all_equal(parts.extras, extras)
 
 
 def test_held_leaves_have_no_gradient():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vljax import parallel, tree
+from vljax.layers.batch_norm import STATISTICS
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Phase, Terms
 from vljax.types import Batch, Extras, Metrics, Params, Rng
@@ -30,8 +31,8 @@ def gradients(
     batch: the whole batch; with `micro` > 1 it is cut in that many parts, which are run one after the other.
 
   Raises:
-    ValueError: the batch does not divide, a term has no weight, a coefficient no term, or a Paired phase changes
-      extras in micro-batches.
+    ValueError: the batch does not divide, a term has no weight, a coefficient no term, or micro-batches change batch
+      statistics or, in a Paired phase, any extras.
   """
   size = jax.tree.leaves(batch)[0].shape[0]
   if size % micro:
@@ -56,8 +57,10 @@ def total(phase: Phase, terms: Terms, weights: Terms) -> Any:
 
 def _summed(phase, weights, cut, live, held, extras, batch, rng, micro):
   def run(live, extras, part, rng):
-    terms, metrics, extras = phase.loss(cut.merge(live, held), extras, part, rng)
-    return total(phase, terms, weights), (terms, metrics, extras)
+    terms, metrics, new = phase.loss(cut.merge(live, held), extras, part, rng)
+    if micro > 1:
+      _refuse(phase, [name for name in _changed(extras, new) if STATISTICS in name.split("/")])
+    return total(phase, terms, weights), (terms, metrics, new)
 
   grad = jax.grad(run, has_aux=True)
   if micro == 1:
@@ -94,7 +97,7 @@ def _paired(phase, weights, cut, live, held, extras, batch, rng, micro):
 
   def only_z(live, part, rng):
     z, new = embed(live, part, rng)
-    _refuse_statistics(phase, extras, new)
+    _refuse(phase, _changed(extras, new))
     return z
 
   parts = chunks(batch, micro), jax.random.split(rng, micro)
@@ -125,11 +128,15 @@ def whole(parts: Any) -> Any:
   return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
-def _refuse_statistics(phase: Phase, before: Extras, after: Extras) -> None:
+def _changed(before: Extras, after: Extras) -> list[str]:
+  """The names of the leaves that are not passed on as they came."""
   old = tree.flatten(before)
-  for name, leaf in tree.flatten(after).items():
-    if old.get(name) is not leaf:
-      raise ValueError(
-        f"phase {phase.name!r}: {name!r} is a statistic of the whole batch, which micro-batches cannot give; "
-        "set micro = 1 for its stream, or use a model without batch statistics"
-      )
+  return [name for name, leaf in tree.flatten(after).items() if old.get(name) is not leaf]
+
+
+def _refuse(phase: Phase, statistics: list[str]) -> None:
+  if statistics:
+    raise ValueError(
+      f"phase {phase.name!r}: {statistics[0]!r} is a statistic of the whole batch, which micro-batches cannot give; "
+      "set micro = 1 for its stream, or use a model without batch statistics"
+    )
