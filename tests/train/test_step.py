@@ -183,6 +183,68 @@ def test_one_task_is_drawn_per_step_and_the_same_after_a_resume():
   assert int(state.opt["adamw"].count) == 6
 
 
+def drawing(calls, every=1):
+  """Three phases on two streams whose losses report a draw of `prepare`, which is recorded as it is traced."""
+
+  def prepare(batch, rng):
+    calls.append(batch["x"].shape)
+    return {**batch, "noise": jax.random.normal(rng, (len(batch["x"]),))}
+
+  def loss(params, extras, batch, rng):
+    return {"loss": jnp.sum(params["w"] * batch["x"][:, 0])}, {"noise": batch["noise"].mean()}, extras
+
+  readers = (("g", ("a", "b"), 1), ("d", ("a",), 1), ("r", ("a",), every))
+  phases = tuple(Phase(name=name, loss=loss, streams=streams, every=n, opt="o") for name, streams, n in readers)
+  return Recipe(init=lambda rng, batch: ({"w": jnp.ones(())}, {}), phases=phases, prepare=prepare)
+
+
+def drawn(recipe, combine="accumulate", steps=2, micro=1):
+  batches = {"a": {"x": toys.normal(1, 8, 2)}, "b": {"x": toys.normal(2, 8, 2)}}
+  shares = {name: Share(micro=micro) for name in batches}
+  _, history, _ = toys.run(recipe, batches, steps, shares=shares, combine=combine)
+  return [
+    {name.removesuffix("/noise"): float(v) for name, v in row.items() if name.endswith("noise")} for row in history
+  ]
+
+
+def test_a_stream_is_prepared_once_a_step_for_all_of_its_phases():
+  calls = []
+  first, second = drawn(drawing(calls))
+  assert len(calls) == 2, "one program, two streams"
+  assert first["g/a"] == first["d/a"] == first["r/a"]
+  assert len({first["g/a"], first["g/b"], second["g/a"], second["g/b"]}) == 4
+  micro, _ = drawn(drawing([]), micro=4)
+  assert micro == pytest.approx(first, rel=1e-5)
+
+
+def test_a_lazy_phase_changes_no_draw_and_sees_the_same_one():
+  calls = []
+  always, lazy = drawn(drawing([])), drawn(drawing(calls, every=2))
+  assert len(calls) == 2 * 2, "two programs, two streams"
+  assert lazy == [always[0], {name: value for name, value in always[1].items() if name != "r/a"}]
+
+
+def test_streams_that_no_due_phase_reads_are_not_prepared():
+  calls = []
+  both, merged = drawn(drawing([]))[0], drawn(drawing(calls), "merge", 1)[0]
+  assert calls == [(16, 2), (8, 2)]
+  assert set(merged) == {"g/a+b", "d/a", "r/a"}
+  assert merged["d/a"] == merged["r/a"] == both["d/a"]
+  calls.clear()
+  turns = drawn(drawing(calls), "round_robin")
+  assert calls == [(8, 2)] * 3, "a at step 0, a and b at step 1"
+  assert [list(row) for row in turns] == [["d/a", "g/a", "r/a"], ["d/a", "g/b", "r/a"]]
+
+
+def test_one_phase_draws_by_the_key_that_it_always_had():
+  state_rng, step, phase = jax.random.fold_in(jax.random.key(0), 1), 0, 0
+  rng = jax.random.fold_in(jax.random.fold_in(state_rng, step), phase)
+  (one,) = drawing([]).phases[:1]
+  recipe = Recipe(init=drawing([]).init, phases=(one,), prepare=drawing([]).prepare)
+  noise = lambda stream: jax.random.normal(jax.random.split(jax.random.fold_in(rng, stream))[0], (8,)).mean().item()
+  assert drawn(recipe)[0] == pytest.approx({"g/a": noise(0), "g/b": noise(1)}, rel=1e-5)
+
+
 def test_view_is_differentiated_once_and_leaves_the_stored_leaf():
   base = toys.masked()
   view = lambda params: jax.tree.map(lambda w: w / jnp.linalg.norm(w), params)

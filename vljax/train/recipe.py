@@ -86,9 +86,11 @@ class Recipe:
   """A model, its objectives and how to use it: all that the loop knows.
 
   Attributes:
-    init: (rng, batch) -> (params, extras); params may carry flax's logical axis boxes.
+    init: (rng, batch) -> (params, extras); params may carry flax's logical axis boxes. It is called with an example
+      of every stream, and raises ValueError where that lacks a field.
     phases: the parts of a step, in order.
-    prepare: (batch, rng) -> batch, once per step on the whole batch, on the device: augmentation, masks, negatives.
+    prepare: (batch, rng) -> batch, once per step on the whole batch of each stream that is due, on the device:
+      augmentation, masks, negatives. All phases that read the stream see the same draw.
     due: step -> ((phase, stream), ...), pure and equal on every host; None follows `every` and config.combine.
     view: a leaf-wise re-parameterisation applied and differentiated once per step, outside the micro-batches.
     predict: name to function of (params, ...): what evaluation, the bundle and the programs call.

@@ -14,7 +14,7 @@ from vljax.train import ema as averages
 from vljax.train.gradients import gradients
 from vljax.train.metrics import flops
 from vljax.train.optim import Optimiser
-from vljax.train.recipe import Due, Recipe
+from vljax.train.recipe import Due, Phase, Recipe
 from vljax.train.state import Layout, State
 from vljax.types import Array, Batch, Metrics, Params, Rng
 
@@ -132,9 +132,10 @@ class Step:
   def _step(self, state: State, batches: dict[str, Batch], due: Due) -> tuple[State, Metrics]:
     rng = jax.random.fold_in(state.rng, state.step)
     new, metrics, finite = state, {}, []
+    prepared = {stream: self._prepared(stream, batches, rng) for stream in dict.fromkeys(s for _, s in due)}
     for name in dict.fromkeys(phase for phase, _ in due):
       streams = tuple(stream for phase, stream in due if phase == name)
-      new, report, ok = self._phase(new, name, streams, batches, jax.random.fold_in(rng, self.order[name]))
+      new, report, ok = self._phase(new, name, streams, prepared, rng)
       metrics |= report
       finite.append(ok)
     if self.ema is not None:
@@ -147,17 +148,15 @@ class Step:
     return new.replace(step=state.step + 1), metrics
 
   def _phase(
-    self, state: State, name: str, streams: tuple[str, ...], batches: dict[str, Batch], rng: Rng
+    self, state: State, name: str, streams: tuple[str, ...], prepared: dict[str, tuple[Share, Batch]], rng: Rng
   ) -> tuple[State, Metrics, Array]:
     phase, cut = self.recipe.phase(name), self._cut(name)
     live = cut.live(state.params)
     live_seen, held_seen, pull = self._view(cut, live, cut.held(state.params))
     grads, extras, metrics = None, state.extras, {}
     for stream in streams:
-      share, batch = self._batch(stream, batches)
-      a, b = jax.random.split(jax.random.fold_in(rng, phase.streams.index(stream.split("+")[0])))
-      batch = self.recipe.prepare(batch, a)
-      result = gradients(phase, cut, live_seen, held_seen, extras, batch, b, share.micro)
+      (share, batch), (_, key) = prepared[stream], self._keys(rng, phase, stream)
+      result = gradients(phase, cut, live_seen, held_seen, extras, batch, key, share.micro)
       extras = result.extras
       weighted = optax.tree.scale(share.weight, result.grads)
       grads = weighted if grads is None else optax.tree.add(grads, weighted)
@@ -170,11 +169,18 @@ class Step:
     metrics |= {f"{name}/{k}": v for k, v in report.items()}
     return state.replace(params=params, opt={**state.opt, slot: slots}, extras=extras), metrics, finite
 
-  def _batch(self, stream: str, batches: dict[str, Batch]) -> tuple[Share, Batch]:
-    if stream in batches:
-      return self.shares.get(stream, Share()), batches[stream]
+  def _prepared(self, stream: str, batches: dict[str, Batch], rng: Rng) -> tuple[Share, Batch]:
+    """What all phases see of a stream, or of merged ones: one draw, by the key of the first phase that reads it."""
     parts = stream.split("+")
-    return merged_share(self.shares, parts), merge_batches({part: batches[part] for part in parts})
+    share = merged_share(self.shares, parts)
+    batch = merge_batches({part: batches[part] for part in parts}) if len(parts) > 1 else batches[stream]
+    reader = next(phase for phase in self.recipe.phases if parts[0] in phase.streams)
+    return share, self.recipe.prepare(batch, self._keys(rng, reader, stream)[0])
+
+  def _keys(self, rng: Rng, phase: Phase, stream: str) -> Rng:
+    """The keys of a step's rng for `prepare` and for the loss."""
+    rng = jax.random.fold_in(rng, self.order[phase.name])
+    return jax.random.split(jax.random.fold_in(rng, phase.streams.index(stream.split("+")[0])))
 
   def _view(self, cut: tree.Split, live: Params, held: Params) -> tuple[Params, Params, Callable[[Params], Params]]:
     """What the phase's loss sees of both sides, and the way of its gradient back to the live leaves."""
