@@ -24,6 +24,24 @@ def stored(folder):
   return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("use", [jnp, np])
+def test_restored_in_the_stored_dtype_of_floats(tmp_path, use):
+  with Manager(tmp_path) as manager:
+    manager.save_frozen(held(PARAMS))
+    manager.save(1, state(1))
+    asked = jax.tree.map(use.asarray, state())
+    for dtype in ("float32", "float16"):
+      asked["params"]["lm"]["w"] = use.zeros((16, 32), dtype)
+      restored, _, _ = manager.restore(asked)
+      assert restored["params"]["lm"]["w"].dtype == jnp.bfloat16
+      np.testing.assert_array_equal(restored["params"]["lm"]["w"], PARAMS["lm"]["w"])
+    with pytest.raises(ValueError, match="params/head/w is float32.*, expected float16"):
+      manager.restore({**asked, "params": {**asked["params"], "head": {"w": use.zeros((4, 2), "float16")}}})
+    asked["params"]["lm"]["w"] = use.zeros((16, 32), "int32")
+    with pytest.raises(ValueError, match="params/lm/w is bfloat16.*, expected int32"):
+      manager.restore(asked)
+
+
 def test_written_once(tmp_path):
   with Manager(tmp_path) as manager:
     first = manager.save_frozen(held(PARAMS))

@@ -158,7 +158,7 @@ def test_pictures_without_a_caption(train, pictures):
   for file in pictures.glob("*.txt"):
     file.write_text("\n")
   message = (
-    r"^the first examples of the stream are all broken; the last: number (\d+) of source 'folder:\S+': "
+    r"^the first examples of config.streams.train are all broken; the last: number (\d+) of source 'folder:\S+': "
     r"ValueError: folder:\S+: '\1.jpg' has no caption: '\1.txt' is absent or empty$"
   )
   with pytest.raises(ValueError, match=message):

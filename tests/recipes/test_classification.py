@@ -73,7 +73,9 @@ def test_micro_batches_are_for_features_that_are_frozen(load):
     return jax.eval_shape(run, key)
 
   assert set(tree.flatten(shapes("linear_r50", "smoke,init=elsewhere"))) == {"classifier/kernel", "classifier/bias"}
-  with pytest.raises(ValueError, match="phase 'classify': 'batch_stats/backbone/.*' is a statistic of the whole batch"):
+  with pytest.raises(
+    ValueError, match="phase 'classify': 'batch_stats/backbone/.*' is a statistic of the whole batch"
+  ):
     shapes("supervised_r50", "smoke")
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import toys
 
-from vljax import parallel
+from vljax import parallel, tree
 from vljax.train import state as states
 from vljax.train.optim import Group, Optimiser
 from vljax.train.recipe import Phase, Recipe
@@ -72,3 +72,40 @@ def test_frozen_and_moving_are_the_whole():
   assert layout.frozen(params)["xattn"]["w"] is None
   assert layout.moving(params)["lm"]["blocks"]["w"] is None
   assert layout.frozen(params)["lm"]["blocks"]["w"] is params["lm"]["blocks"]["w"]
+
+
+def test_frozen_leaves_take_what_their_module_computes_in_and_no_less_than_is_asked_for():
+  from flax import linen as nn
+
+  class Tower(nn.Module):
+    dtype: str | None
+
+    @nn.compact
+    def __call__(self, x):
+      x = nn.Dense(3, dtype="float32", name="wide")(nn.Dense(3, name="plain")(x))
+      block = nn.Dense(3, dtype="float32")
+      self.param("blocks", lambda key: jax.vmap(lambda key: block.init(key, x)["params"])(jax.random.split(key, 2)))
+      return x + self.param("bias", nn.initializers.zeros, (3,))
+
+  class Both(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      return Tower("bfloat16", name="tower")(x) * self.param("scale", nn.initializers.ones, ())
+
+  def of(model, narrowest):
+    loss = lambda params, extras, batch, rng: ({"loss": 0.0}, {}, extras)
+    init = lambda rng, batch: (model.init(rng, batch["x"])["params"], {})
+    layout, make_state = make(
+      Recipe(init=init, phases=(Phase(name="p", loss=loss, trains="(tower/)?bias"),)),
+      {"x": jnp.zeros((1, 3))}, frozen_dtype=narrowest,
+    )  # fmt: skip
+    state = jax.eval_shape(make_state, jax.random.key(0))
+    return {name: str(leaf.dtype) for name, leaf in tree.flatten(layout.frozen(state.params)).items()}
+
+  part = lambda name: {"wide/kernel": "float32", "plain/kernel": name, "blocks/kernel": name}
+  with_biases = lambda found: found | {name.replace("kernel", "bias"): dtype for name, dtype in found.items()}
+  assert of(Tower("bfloat16"), jnp.bfloat16) == with_biases(part("bfloat16"))
+  assert of(Tower(None), jnp.bfloat16) == with_biases(part("float32"))
+  wanted = {f"tower/{name}": dtype for name, dtype in with_biases(part("bfloat16")).items()}
+  assert of(Both(), jnp.bfloat16) == {**wanted, "scale": "float32"}
+  assert set(of(Both(), jnp.float32).values()) == {"float32"}

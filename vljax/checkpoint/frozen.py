@@ -3,10 +3,14 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from vljax import tree as tree_lib
 from vljax.checkpoint import files, packing, storage
 from vljax.parallel import processes
 
@@ -73,3 +77,17 @@ def read(folder: epath.Path, expected: str | None = None) -> Frozen:
   if expected not in (None, found.hash):
     raise files.Damaged(f"{found.folder} has the hash {found.hash[:12]}; the step refers to {expected[:12]}")
   return found
+
+
+def as_stored(tree: Any, leaves: packing.Index) -> Any:
+  """The tree to restore with frozen leaves of floats in their stored dtype: accelerators have others than CPU."""
+
+  def leaf(keys, x):
+    dtype = jnp.dtype(leaves.get(tree_lib.path(keys), {}).get("dtype", bool))
+    if not all(jnp.issubdtype(one, jnp.floating) for one in (dtype, getattr(x, "dtype", bool))) or x.dtype == dtype:
+      return x
+    if isinstance(x, np.ndarray | np.generic):
+      return x.astype(dtype)
+    return jax.ShapeDtypeStruct(x.shape, dtype, sharding=getattr(x, "sharding", None))
+
+  return jax.tree.map_with_path(leaf, tree)

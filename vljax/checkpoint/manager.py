@@ -113,7 +113,8 @@ class Manager:
     since the run goes on from there, as `<step>.superseded`.
 
     Args:
-      state: the tree to restore, its leaves real arrays or `jax.ShapeDtypeStruct`s, laid out by their shardings.
+      state: the tree to restore, its leaves real arrays or `jax.ShapeDtypeStruct`s, laid out by their shardings;
+        frozen ones come in the dtype that they are stored in.
 
     Raises:
       ValueError: the newest good step holds another tree (names the leaves), or all steps are damaged (names each).
@@ -161,6 +162,7 @@ class Manager:
     held = frozen_lib.read(self.folder, body["frozen"]) if body["frozen"] else None
     parts = [(folder, body["leaves"]), *([(held.folder, held.leaves)] if held else [])]
     found = {name: entry for _, leaves in parts for name, entry in leaves.items()}
+    state = frozen_lib.as_stored(state, held.leaves) if held else state
     expected = {name: packing.describe(name, leaf) for name, leaf in tree_lib.flatten(state).items()}
     packing.compare(found, expected, str(folder))
     arrays: dict[str, Any] = {}

@@ -1,8 +1,10 @@
 """The state of a run, made sharded: no device ever holds all of it."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ class State(struct.PyTreeNode):
   Attributes:
     step: steps taken, skipped ones included.
     rng: the run's key; each step folds its number into it.
-    params: all parameters, the frozen ones in the compute dtype.
+    params: all parameters, the frozen ones in the dtype that their modules compute in (float32 on CPU).
     opt: slot name to the optimiser's state for that slot's live leaves.
     extras: batch statistics and the like.
     ema: the average of the leaves that move, or None; see `averaged`.
@@ -55,16 +57,18 @@ class State(struct.PyTreeNode):
 
 
 class Layout:
-  """What is known of a recipe's state before it exists: names, logical axes, splits.
+  """What is known of a recipe's state before it exists: names, logical axes, compute dtypes, splits.
 
   Attributes:
     params: shapes and dtypes of the parameters.
+    computed: path of a module to the dtype that it computes in, of those that say so and of the outermost (else
+      float32); empty where `init` calls no module.
     splits: optimiser slot to its split of the parameters.
     trained: the split whose live side some phase trains; the held side is frozen.
   """
 
   def __init__(self, recipe: Recipe, batch: Batch):
-    boxed = jax.eval_shape(recipe.init, jax.random.key(0), batch)
+    boxed, self.computed = _trace(recipe, batch)
     self.axes = {name: _names(leaf) for name, leaf in _flat_boxed(boxed[0]).items()}
     self.params, self.extras = meta.unbox(boxed)
     if both := sorted(set(self.params) & set(self.extras)):
@@ -75,6 +79,16 @@ class Layout:
     self.trained = splits[0]
     for other in splits[1:]:
       self.trained = self.trained | other
+
+  def frozen_dtype(self, name: str, narrowest: Any) -> Any:
+    """What a frozen leaf is stored as: the wider of `narrowest` and of what its module computes in.
+
+    A leaf of a module that names no dtype, nor does one around it, stays float32; without modules it is `narrowest`.
+    """
+    if not self.computed:
+      return narrowest
+    *_, found = (self.computed[path] for path in _heads(name) if path in self.computed)
+    return jnp.promote_types(narrowest, found)
 
   def frozen(self, params: Params) -> Params:
     """The leaves of which no phase trains a layer; None for the others."""
@@ -99,10 +113,11 @@ def initialise(
 
   Args:
     ema: whether to keep an average of the trained leaves.
-    frozen_dtype: what leaves that no phase trains are stored as.
+    frozen_dtype: the narrowest that leaves which no phase trains are stored as; see `Layout.frozen_dtype`.
   """
   params, extras = meta.unbox(recipe.init(jax.random.fold_in(rng, 0), batch))
-  params = jax.tree.map(lambda x, mask: x if np.any(mask) else _cast(x, frozen_dtype), params, layout.trained.mask)
+  store = lambda keys, x: _cast(x, layout.frozen_dtype(tree.path(keys), frozen_dtype))
+  params = jax.tree.map_with_path(lambda k, x, mask: x if np.any(mask) else store(k, x), params, layout.trained.mask)
   return State(
     step=jnp.zeros((), jnp.int32),
     rng=jax.random.fold_in(rng, 1),
@@ -148,6 +163,31 @@ def make(
   return jax.jit(init, out_shardings=where)(rng), where
 
 
+def _trace(recipe: Recipe, batch: Batch) -> tuple[Any, dict[str, Any]]:
+  """(shapes of what `init` makes, Layout.computed).
+
+  What is called with a root of its own, as the blocks of a stack are, counts as what is around it.
+  """
+  found: dict[str, list[Any]] = {}
+  roots: list[Any] = []
+
+  def note(method, args, kwargs, context):
+    module = context.module
+    roots.append(None if module.scope is None else module.scope.root)
+    if roots[-1] is not None and roots[-1] is roots[0]:
+      dtype = getattr(module, "dtype", None)
+      found.setdefault("/".join(map(str, module.path)), []).extend([] if dtype is None else [dtype])
+    try:
+      return method(*args, **kwargs)
+    finally:
+      roots.pop()
+
+  with nn.intercept_methods(note):  # a new function: one that was traced before would call no method
+    boxed = jax.eval_shape(lambda rng, batch: recipe.init(rng, batch), jax.random.key(0), batch)
+  dtypes = {path: functools.reduce(jnp.promote_types, several) for path, several in found.items() if several}
+  return boxed, {"": jnp.float32, **dtypes} if found else {}
+
+
 def _cast(x: Array, dtype: Any) -> Array:
   return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
@@ -167,3 +207,9 @@ def _names(leaf: Any) -> tuple[str | None, ...] | None:
 def _tails(name: str) -> list[str]:
   parts = name.split("/")
   return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+def _heads(name: str) -> list[str]:
+  """The paths above a leaf, the outermost, which is empty, first."""
+  parts = name.split("/")
+  return ["/".join(parts[:i]) for i in range(len(parts))]

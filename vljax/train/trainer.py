@@ -37,8 +37,8 @@ class Trainer:
 
   Raises:
     ValueError: the mesh does not fit the devices, a batch does not divide it, a stream is asked for that the config
-      lacks, a regex of config.optim is the first match of nothing, or several streams under a learning rate that
-      follows the batch.
+      lacks or lacks itself a field that the recipe reads, a regex of config.optim is the first match of nothing, or
+      several streams under a learning rate that follows the batch.
   """
 
   def __init__(self, recipe: Recipe, config: Run, tokenizer: Tokenizer | None = None):
@@ -62,7 +62,9 @@ class Trainer:
       )
       for name, stream in config.streams.items()
     }
-    self.example = self._example()
+    examples = {name: _example(name, stream) for name, stream in self.streams.items()}
+    _check_fields(recipe, examples)
+    self.example = next(iter(examples.values()))
     self.layout = Layout(recipe, self.example)
     rate = schedules.build(config.schedule, config.steps, _scaled_batch(config))
     trained = tree.flatten(tree.per_layer(self.layout.trained.live(self.layout.params), lambda name: name))
@@ -119,19 +121,33 @@ class Trainer:
     return arrays.to_global(batch, self.mesh, self.rules)
 
   def _initialise(self, rng: Any) -> State:
-    frozen = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    narrowest = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.example)
     ema = self.config.ema is not None
-    return states.initialise(self.recipe, self.layout, self.optimisers, rng, example, ema=ema, frozen_dtype=frozen)
+    return states.initialise(self.recipe, self.layout, self.optimisers, rng, example, ema=ema, frozen_dtype=narrowest)
 
-  def _example(self) -> Batch:
-    stream = next(iter(self.streams.values()))
-    row = stream[0]
-    if row.example is None:
-      failure = row.failures[-1]
-      raise ValueError(f"the first examples of the stream are all broken; the last: {failure.key}: {failure.cause}")
-    shapes = {name: batching.array(value) for name, value in row.example.items()}
-    return {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in shapes.items()}
+
+def _example(name: str, stream: Any) -> Batch:
+  row = stream[0]
+  if row.example is None:
+    failure = row.failures[-1]
+    raise ValueError(
+      f"the first examples of config.streams.{name} are all broken; the last: {failure.key}: {failure.cause}"
+    )
+  shapes = {field: batching.array(value) for field, value in row.example.items()}
+  return {field: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for field, x in shapes.items()}
+
+
+def _check_fields(recipe: Recipe, examples: Mapping[str, Batch]) -> None:
+  """Let `init` look at one stream of each set of fields; where there is one set, the layout does."""
+  unlike: dict[frozenset[str], str] = {}
+  for name, example in examples.items():
+    unlike.setdefault(frozenset(example), name)
+  for name in unlike.values() if len(unlike) > 1 else ():
+    try:
+      jax.eval_shape(lambda rng, batch: recipe.init(rng, batch), jax.random.key(0), examples[name])
+    except ValueError as error:
+      raise ValueError(f"config.streams.{name}: {error}") from error
 
 
 def _scaled_batch(config: Run) -> int:
