@@ -128,7 +128,8 @@ def test_an_openai_file_with_gelu(make, tmp_path):
     (dict(image=dict(patch_bias=True)), "image.patch_bias = True (its readers assume False)"),
     (
       dict(tokenizer=dict(kind="sentencepiece")),
-      "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; launch/convert.py --drop_tokenizer leaves it out)",
+      "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; "
+      "launch/convert.py --drop_tokenizer leaves it out)",
     ),
   ],
 )
