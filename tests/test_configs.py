@@ -10,7 +10,8 @@ import pytest
 
 from vljax import config, parallel, recipes, tree
 from vljax.checkpoint import load_params
-from vljax.data import batching, vocabulary
+from vljax.data import batching, sources, vocabulary
+from vljax.data.sources import uri
 from vljax.models import dual_encoder, fitting
 from vljax.train import optim, writers
 from vljax.train.trainer import Trainer
@@ -60,6 +61,42 @@ def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess", "pictures")]
   part = 2 / 3 if "simclr_flowers" in spec else 1  # it trains on smaller crops than it is asked at
   assert sizes[-1] == part * tower.image_size
+
+
+def uris(node):
+  """Every source that a config names: of streams, evaluations, a report, a vocabulary to learn."""
+  for name, value in node.items():
+    if isinstance(value, dict):
+      yield from uris(value)
+    elif name in ("source", "labelled", "learn"):
+      yield value
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_full_size_names_sources_by_their_options(file):
+  found = list(uris(config.to_dict(config.load(f"{ROOT}/{file}"))))
+  assert found
+  for text in found:
+    kind, _, options = uri.parse(text)
+    of_kind = [sources.KINDS[kind], *([sources.part] if "split" in options else [])]
+    legal = [name for function in of_kind for name in uri.option_names(function)]
+    assert set(options) <= set(legal), text
+    for function in of_kind:
+      own = {name: value for name, value in options.items() if name in uri.option_names(function)}
+      uri.arguments(function, own, text)
+
+
+def test_flamingo_reads_what_the_paper_reads():
+  """Appendices A.3 and B.1.2: the filters of pages, texts alone, clips of 8 frames at 1 a second, captions of COCO."""
+  parsed = load("configs/flamingo/flamingo.py:sets=pages+clips+texts")
+  options = {name: uri.parse(stream.source)[2] for name, stream in parsed.streams.items()}
+  assert options["pages"] == dict(images="images.tar", side="64", ratio="3", plain="true")
+  assert options["texts"] == dict(least="0")
+  assert options["clips"] == {}
+  assert uri.parse(parsed.evals["captions"].source)[2] == dict(caption="captions.text", part="val")
+  assert parsed.streams["clips"].transforms[0] == ("clip", 8, 1.0)
+  rows = {name: stream.transforms[-1] for name, stream in parsed.streams.items()}
+  assert rows == dict(pages=("pack", 256, 5), clips=("pack", 64, 1), texts=("pack", 256, 0))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -5,16 +5,16 @@
 
 `size` is 3b, 9b (table 5's, 32 blocks), 9b-table4 (40 blocks) or 80b. From the paper (appendix B.1.2): gradients of
 all sets added, loss weights 1, 0.2, 0.2 and 0.03; pages of 256 tokens and 5 pictures, half of them with the words
-before a picture looking at it (p_next); pictures of 320 pixels padded to squares, clips of 8 frames; AdamW with
-decay 0.1, none on the resampler, gradient norm 1, 1e-4 after 5,000 steps of warm-up, then constant, 500,000 steps;
-frozen parts in bfloat16. The batches are those of its ablations, since those of the full runs are not stated;
-neither are the betas, how strongly colors are changed, and the length of captioned rows (64).
+before a picture looking at it (p_next); pictures of 320 pixels padded to squares, clips of 8 frames, one a second;
+AdamW with decay 0.1, none on the resampler, gradient norm 1, 1e-4 after 5,000 steps of warm-up, then constant,
+500,000 steps; frozen parts in bfloat16. The batches are those of its ablations, since those of the full runs are not
+stated; neither are the betas, how strongly colors are changed, and the length of captioned rows (64).
 
 The sets and the language model are DeepMind's own: `pages`, `align`, `ltip` and `clips` name any sources of such
 data, `vocab` a sentencepiece model of 32,000 pieces, `vision` a run of configs/contrastive/flamingo_vision.py (or
 weights of another `tower`), `lm` weights of `models.decoder`; without them the parts are random. `sets` leaves some
-sets out (`sets=pages+ltip`) or adds `texts`, documents without pictures. Evaluated is the perplexity of `held_out`'s
-captions.
+sets out (`sets=pages+ltip`) or adds `texts`, documents whose pictures, if any, are left out. Evaluated is the
+perplexity of `held_out`'s captions.
 
 Hardware: TPU pods (80b: the paper's 1,536 TPUv4 chips for 15 days; `launch/plan.py` tells bytes per device). Expected:
 the few-shot rows of the paper's table 3 (COCO, 4 shots: CIDEr 85.0, 93.1, 103.2). Status: untested at this size;
@@ -53,10 +53,11 @@ def get_config(arg=""):
   """Arguments: size; pages, align, ltip, clips, texts, held_out (sources); sets (names joined by +); tower; vision, lm
   (weights; empty: at random), vocab; combine, p_next, steps, smoke."""
   a = common.parse_arg(
-    arg, size="3b", pages="interleaved:m3w/pages.jsonl?images=images.tar&side=64&ratio=3", align="tfds:align",
-    ltip="tfds:ltip", clips="webdataset:vtp/*.tar?image=video", texts="interleaved:texts/documents.jsonl",
-    held_out="tfds:coco_captions?split=val", sets="+".join(SETS), tower="F6", vision="", lm="", vocab="vocab.model",
-    combine="accumulate", p_next=0.5, steps=500_000, smoke=False,
+    arg, size="3b", pages="interleaved:m3w/pages.jsonl?images=images.tar&side=64&ratio=3&plain=true",
+    align="tfds:align", ltip="tfds:ltip", clips="webdataset:vtp/*.tar",
+    texts="interleaved:texts/documents.jsonl?least=0", held_out="tfds:coco_captions?caption=captions.text&part=val",
+    sets="+".join(SETS), tower="F6", vision="", lm="", vocab="vocab.model", combine="accumulate", p_next=0.5,
+    steps=500_000, smoke=False,
   )  # fmt: skip
   mesh = common.row(SIZES, a.size)
   size, normalize, vision = common.row(TOWERS, a.tower)
@@ -103,9 +104,10 @@ def get_config(arg=""):
 def transforms(name, size, p_next, smoke):
   """Of a set: a page is documents already, a caption becomes one, with a space before it half of the time."""
   if name in ("pages", "texts") and not smoke:
-    return [*common.document(size, 256, 5, p_next), ("pack", 256, 5)]
+    media = 5 if name == "pages" else 0
+    return [*common.document(size, 256, media, p_next), ("pack", 256, media)]
   frames = 8 if name == "clips" and not smoke else 1
-  decode = ("clip", frames) if frames > 1 else ("decode",)
+  decode = ("clip", frames, 1.0) if frames > 1 else ("decode",)
   medium = {"medium": "video"} if frames > 1 else {}
   pair = [decode, ("choose_caption", "random"), ("pair", 0.5, medium)]
   return [*pair, *common.document(size, CAPTION, 1, frames=frames), ("pack", CAPTION, 1)]

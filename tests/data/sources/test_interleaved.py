@@ -1,6 +1,7 @@
 """Pages of texts and pictures: three formats, three places for pictures, what is left out and counted."""
 
 import base64
+import dataclasses
 import io
 import json
 import pickle
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vljax.data import sources, vocabulary
+from vljax.data import interleave, sources, tokenizers, transforms, vocabulary
 
 
 def png(width=9, height=9, color=None) -> bytes:
@@ -46,7 +47,7 @@ def test_our_pages(folder):
   assert source[0] == first | {"media": [PICTURES["a.png"]]}
   assert source[1]["items"] == ["x\n\ny", 0, 1, "z"]
   assert source[1]["media"] == [PICTURES["b.png"], PICTURES["c.png"]]
-  assert str(source.counts) == "3 pages with 5 pictures; left out: 2 missing, and 1 pages without one"
+  assert str(source.counts) == "3 pages with 5 pictures; left out: 2 missing, and 1 pages with too few"
   assert pickle.loads(pickle.dumps(source))[1] == source[1]
 
 
@@ -57,6 +58,38 @@ def test_filters(folder):
   counts = vars(source.counts)
   assert counts == dict(pages=2, pictures=2, missing=2, broken=1, small=1, narrow=0, plain=1, dropped=2, damaged=0)
   assert sources.open(f"interleaved:{folder}/pages.jsonl?ratio=3").counts.narrow == 1
+
+
+def test_pages_of_at_least_so_many_pictures(folder, write_rows):
+  write_rows(
+    folder / "texts.jsonl", [*PAGES, {"doc": "five", "items": ["only", "words"]}, {"doc": "six", "items": []}]
+  )
+  found = {least: sources.open(f"interleaved:{folder}/texts.jsonl?least={least}") for least in (0, 1, 2)}
+  keys = {least: [page["key"] for page in source] for least, source in found.items()}
+  assert keys == {0: ["one", "two", "three", "four", "five"], 1: ["one", "two", "four"], 2: ["two", "four"]}
+  assert found[0][4] == {"key": "five", "items": ["only\n\nwords"], "media": []}
+  assert found[0][2] == {"key": "three", "items": ["no"], "media": []}
+  assert (found[0].counts.pages, found[0].counts.dropped) == (5, 1)
+  assert (found[2].counts.pages, found[2].counts.pictures, found[2].counts.dropped) == (2, 4, 4)
+
+
+@pytest.mark.parametrize("media", [0, 5])
+def test_texts_alone_become_rows(folder, write_rows, media):
+  write_rows(folder / "texts.jsonl", [{"items": ["only words " * 9]}, {"items": ["x", {"image": "c.png"}, "y"]}])
+  source = sources.open(f"interleaved:{folder}/texts.jsonl?least=0")
+  marks = {"added": (interleave.IMAGE, interleave.CHUNK)}
+  words = [f"{a} {b}" for a in ("only", "words", "x", "y") for b in ("dog", "cat", "fish", "bird")]
+  tokenizer = dataclasses.replace(tokenizers.train_sentencepiece(words, 278, length=16), **marks)
+  steps = [("interleave", 16, media, {"p_next": 0.5}), ("pictures", 8, {"p_flip": 0.5}), ("pack", 16, media)]
+  build = transforms.build(steps, tokenizer, "steps")
+  rows = [build(source[i], np.random.default_rng(i)) for i in (0, 1)]
+  assert [row["images"].shape for row in rows] == [(media, 1, 8, 8, 3)] * 2
+  assert [row["media_mask"].sum() for row in rows] == [0, min(media, 1)]
+  assert not rows[0]["phi"].any()
+  np.testing.assert_array_equal(rows[0]["segments"], 1)
+  assert rows[0]["loss_mask"].sum() >= 15
+  assert bool(rows[1]["phi"].any()) == bool(media)
+  assert (interleave.marks(tokenizer)[0] in rows[1]["tokens"]) == bool(media)
 
 
 def test_a_folder_of_pictures_and_several_files(folder, write_rows):
@@ -121,7 +154,7 @@ def test_damaged_rows_are_left_out(folder):
     file.write('{"items": 3}\n{"items": [{"url": "x"}]}\n{"items": [7]}\n["list"]\n{"items": [{"image": "a.p')
   source = sources.open(f"interleaved:{folder}/pages.jsonl")
   assert len(source) == 3
-  assert source.notes == "3 pages with 5 pictures; left out: 2 missing, and 1 pages without one, 5 damaged pages"
+  assert source.notes == "3 pages with 5 pictures; left out: 2 missing, and 1 pages with too few, 5 damaged pages"
 
 
 def test_what_is_no_set_of_pages(folder, write_rows):
@@ -133,10 +166,12 @@ def test_what_is_no_set_of_pages(folder, write_rows):
   with pytest.raises(ValueError, match="unknown format of pages 'mmc'; did you mean 'mmc4'"):
     sources.open(f"interleaved:{folder}/pages.jsonl?format=mmc")
   write_rows(folder / "empty.jsonl", [{"items": ["text"]}])
-  with pytest.raises(ValueError, match="no page keeps a picture: 0 pages with 0 pictures"):
+  with pytest.raises(ValueError, match="no page is left: 0 pages with 0 pictures"):
     sources.open(f"interleaved:{folder}/empty.jsonl")
   with pytest.raises(ValueError, match="side = 0, ratio = 0.5; legal: 1 or more each"):
     sources.open(f"interleaved:{folder}/pages.jsonl?side=0&ratio=0.5")
+  with pytest.raises(ValueError, match="least = -1; legal: 0 or more pictures of a page"):
+    sources.open(f"interleaved:{folder}/pages.jsonl?least=-1")
   with pytest.raises(FileNotFoundError, match="tar or folder of images"):
     sources.open(f"interleaved:{folder}/pages.jsonl?images=no.tar")
 
@@ -150,6 +185,6 @@ def test_lessons(data_dir):
   source = sources.open(where)
   assert (len(source), source.counts.pictures, source.counts.missing) == (62, 257, 0)
   strict = sources.open(f"{where}?side=64&ratio=3&plain=true")
-  assert str(strict.counts) == "61 pages with 225 pictures; left out: 22 small, 10 narrow, and 1 pages without one"
+  assert str(strict.counts) == "61 pages with 225 pictures; left out: 22 small, 10 narrow, and 1 pages with too few"
   page = strict[0]
   assert sum(isinstance(item, int) for item in page["items"]) == len(page["media"]) == len(page["alts"])

@@ -5,7 +5,7 @@ import pytest
 
 from vljax import prepare
 from vljax.data import sources
-from vljax.data.sources import tfds
+from vljax.data.sources import example, tfds
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -23,6 +23,44 @@ def test_by_name_by_folder_and_by_slice(shapes):
   assert named[2]["class"] == named.classes[named[2]["label"]]
   assert len(sources.open(f"tfds:{shapes}/shapes/1.0.0?part=train[:2]")) == 2
   assert sources.open(f"tfds:shapes?data_dir={shapes}&caption=color")[2]["captions"] == [named[2]["color"]]
+
+
+@pytest.fixture
+def coco(tmp_path, pictures):
+  """Two pictures whose captions are a sequence of numbers and texts, as in `coco_captions`, in the part `val`."""
+  core = pytest.importorskip("tensorflow_datasets")
+  module = pytest.importorskip("array_record.python.array_record_module")
+  folder = tmp_path / "coco/1.0.0"
+  folder.mkdir(parents=True)
+  writer = module.ArrayRecordWriter(str(folder / "coco-val.array_record-00000-of-00001"), "group_size:1")
+  for number in range(2):
+    captions = {"captions/id": [2 * number, 2 * number + 1], "captions/text": [b"a photo", f"photo {number}".encode()]}
+    image = {"image": [pictures["photo_1.jpg"]], "image/id": [number], "image/filename": [f"{number}.jpg".encode()]}
+    writer.write(example.encode({**image, **captions}))
+  writer.close()
+  of = core.features
+  captions = of.Sequence({"id": np.int64, "text": of.Text()})
+  image = {"image": of.Image(shape=(None, None, 3)), "image/id": np.int64, "image/filename": of.Text()}
+  template = core.core.ShardedFileTemplate(
+    data_dir=folder, dataset_name="coco", split="val", filetype_suffix="array_record"
+  )
+  core.folder_dataset.write_metadata(
+    data_dir=folder,
+    features=of.FeaturesDict({**image, "captions": captions}),
+    split_infos=[core.core.SplitInfo(name="val", shard_lengths=[2], num_bytes=1, filename_template=template)],
+    version="1.0.0",
+    check_data=False,
+  )
+  return folder
+
+
+def test_texts_of_a_sequence_of_several_fields(coco):
+  source = sources.open(f"tfds:{coco}?caption=captions.text&part=val")
+  assert [row["captions"] for row in source] == [["a photo", "photo 0"], ["a photo", "photo 1"]]
+  with pytest.raises(ValueError, match=r"'captions' holds \['id', 'text'\]; name one, as captions.id"):
+    sources.open(f"tfds:{coco}?part=val")[0]
+  with pytest.raises(ValueError, match="part 'train' cannot be read; legal: val"):
+    sources.open(f"tfds:{coco}?caption=captions.text")
 
 
 def test_absent(shapes):

@@ -20,7 +20,7 @@ PLACES = ("images.tar", "images")
 
 @dataclasses.dataclass
 class Counts:
-  """What a source holds, and what was left out of it: pictures by cause, pages without any or unreadable."""
+  """What a source holds, and what was left out of it: pictures by cause, pages with too few or unreadable."""
 
   pages: int = 0
   pictures: int = 0
@@ -35,7 +35,7 @@ class Counts:
   def __str__(self) -> str:
     causes = ("missing", "broken", "small", "narrow", "plain")
     left_out = ", ".join(f"{vars(self)[name]} {name}" for name in causes if vars(self)[name]) or "none"
-    pages = f"{self.dropped} pages without one" + (f", {self.damaged} damaged pages" if self.damaged else "")
+    pages = f"{self.dropped} pages with too few" + (f", {self.damaged} damaged pages" if self.damaged else "")
     return f"{self.pages} pages with {self.pictures} pictures; left out: {left_out}, and {pages}"
 
 
@@ -49,9 +49,9 @@ class Interleaved(Source):
   - `obelics`: `texts` and `images` of equal length, one of them null at each place, and `metadata`.
 
   A picture is named by its path in the tar or folder `images`, by its last part, or is base64 itself. Missing ones are
-  left out, and so are pages that keep none or cannot be read; `counts` tells how many. The filters of M3W (Flamingo,
-  arXiv 2204.14198, appendix A.3) are `side=64`, `ratio=3` and `plain=true`; they open every picture once, `plain`
-  decodes it. Large sets are filtered once, by launch/prepare.py.
+  left out, and so are pages that keep fewer than `least` or cannot be read; `counts` tells how many. The filters of
+  M3W (Flamingo, arXiv 2204.14198, appendix A.3) are `side=64`, `ratio=3` and `plain=true`; they open every picture
+  once, `plain` decodes it. Large sets are filtered once, by launch/prepare.py.
   """
 
   def __init__(
@@ -61,6 +61,7 @@ class Interleaved(Source):
     images: str = "",
     format: str = "auto",
     similarity: float = 0.0,
+    least: int = 1,
     side: int = 1,
     ratio: float = 0.0,
     plain: bool = False,
@@ -71,33 +72,36 @@ class Interleaved(Source):
       path: a file, or a pattern as `docs_{000..009}.jsonl`.
       images: tar or folder of the pictures, relative to the pages' folder.
       similarity: the least that an MMC4 picture is to have with its sentence.
+      least: the fewest pictures that a page is to keep; 0: pages of texts alone stay.
       side: the least width and height in pixels; smaller pictures are left out.
       ratio: the greatest ratio of a picture's sides; 0: any.
       plain: whether pictures of a single color are left out.
 
     Raises:
       FileNotFoundError: there are no such pages or pictures.
-      ValueError: an unknown format, a number out of range, or no page keeps a picture.
+      ValueError: an unknown format, a number out of range, or no page is left.
     """
+    if least < 0:
+      raise ValueError(f"interleaved:{path}: least = {least}; legal: 0 or more pictures of a page")
     if side < 1 or (ratio and ratio < 1):
       raise ValueError(f"interleaved:{path}: side = {side}, ratio = {ratio}; legal: 1 or more each")
     self.name, self.tables = f"interleaved:{path}", [Table(file) for file in globs.expand(path)]
     self.store = _store(epath.Path(self.tables[0].path).parent, images)
     self.read_page = pages.reader(format, self.tables[0][0], self.name, similarity)
-    self.counts = Counts()
+    self.counts, self.least = Counts(), least
     self.unusable: set[tuple[int, int, int]] = set()
     check = pages.Check(side, ratio, plain)
     places = [
       (t, row) for t, table in enumerate(self.tables) for row in range(len(table)) if self._usable(t, row, check)
     ]
     if not places:
-      raise ValueError(f"{self.name}: no page keeps a picture: {self.counts}")
+      raise ValueError(f"{self.name}: no page is left: {self.counts}")
     self.places = np.array(places)
     self.notes = str(self.counts)
     logging.info("%s: %s", self.name, self.notes)
 
   def _usable(self, table: int, row: int, check: pages.Check) -> bool:
-    """Counts the pictures of a page; whether it keeps any."""
+    """Counts the pictures of a page; whether it keeps enough, and anything."""
     try:
       found = self.read_page(self.tables[table][row])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -112,10 +116,11 @@ class Interleaved(Source):
         continue
       self.unusable.add((table, row, number))
       setattr(self.counts, cause, getattr(self.counts, cause) + 1)
-    self.counts.pictures += kept
-    self.counts.pages += bool(kept)
-    self.counts.dropped += not kept
-    return bool(kept)
+    enough = kept >= self.least and (kept > 0 or any(isinstance(item, str) for item in found.items))
+    self.counts.pictures += kept if enough else 0
+    self.counts.pages += enough
+    self.counts.dropped += not enough
+    return enough
 
   def __len__(self) -> int:
     return len(self.places)
