@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vljax.models import dual_encoder, fitting, text, vit
+from vljax.checkpoint import partial
+from vljax.models import dual_encoder, fitting, flamingo, text, vit
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,18 @@ def test_resizing_equals_torch(size):
 @pytest.mark.parametrize("extra", [0, 1])
 def test_resize_leaf_takes_position_grids_with_and_without_a_class_token(extra):
   leaf = np.random.default_rng(0).normal(size=(16 + extra, 3)).astype(np.float32)
-  resized = fitting.resize_leaf("image/pos", leaf, (64 + extra, 3))
-  np.testing.assert_allclose(resized, fitting.resize_grid(leaf, 8, extra))
+  for name in ("image/pos", "image/pool/pos", "vision/pos"):
+    resized = fitting.resize_leaf(name, leaf, (64 + extra, 3))
+    np.testing.assert_allclose(resized, fitting.resize_grid(leaf, 8, extra))
   assert fitting.resize_leaf("text/pos", leaf, (64 + extra, 3)) is leaf
+
+
+def test_a_flamingo_starts_from_a_tower_of_another_size(params):
+  """`config.init` as in configs/flamingo/flamingo_smollm2.py: 4 by 4 places become 6 by 6, the class token stays."""
+  target = fitting.abstract(flamingo.build("test", vision={"patch": 4, "image_size": 24}))
+  entry = ("runs/clip", "image/((?!norm_post/).*)", "vision")
+  made, _ = partial.initialize(target, [entry], lambda path: params, fitting.resize_leaf)
+  np.testing.assert_allclose(made["vision"]["pos"], fitting.resize_grid(params["image"]["pos"], 6, 1), rtol=1e-6)
+  np.testing.assert_array_equal(made["vision"]["patch"]["kernel"], params["image"]["patch"]["kernel"])
+  with pytest.raises(ValueError, match="'vision/pos' has"):
+    partial.initialize(target, [entry], lambda path: params)

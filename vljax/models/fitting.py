@@ -1,5 +1,7 @@
 """Parameters made for one model, fitted to another: shapes checked, positions resized."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,9 @@ from jaxtyping import Array, Float
 from vljax import config, tree
 from vljax.layers.batch_norm import STATISTICS
 from vljax.types import Params
+
+GRIDS = re.compile(r"(.*/)?(image|vision)/(pool/)?pos")
+"""Positions of an image tower, in a dual encoder or a Flamingo."""
 
 
 def abstract(model: nn.Module, *, boxed: bool = False) -> Params:
@@ -71,7 +76,7 @@ def resize_leaf(name: str, leaf: Float[Array, "..."], shape: tuple[int, ...]) ->
 
   What `checkpoint.partial` takes as its `resize`. A grid of n * n rows may have a class token in front.
   """
-  if not name.endswith(("image/pos", "image/pool/pos")) or leaf.shape[1:] != shape[1:]:
+  if not GRIDS.fullmatch(name) or leaf.shape[1:] != shape[1:]:
     return leaf
   for extra in (0, 1):
     old, new = ((rows - extra) ** 0.5 for rows in (leaf.shape[0], shape[0]))
