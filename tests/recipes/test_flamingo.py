@@ -106,6 +106,35 @@ def test_pictures_are_padded_or_refused(raw):
       recipes.parse(raw(f"preprocess.resize={other}"))
 
 
+def test_the_frames_of_a_clip_are_augmented_alike(raw, tokenizer):
+  recipe = recipes.build(
+    recipes.parse(raw('augment=[("color_jitter", 1.0, 1.0), ("flip_lr",), ("cutout", 4)]')), tokenizer
+  )
+  picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+  images = np.broadcast_to(picture, (2, 3, 4, 8, 8, 3))
+  seen = np.asarray(recipe.prepare({"images": images}, jax.random.key(0))["images"])
+  np.testing.assert_allclose(seen, np.broadcast_to(seen[:, :, :1], seen.shape), atol=1e-3)
+  media = seen[:, :, 0].reshape(6, -1)
+  assert np.linalg.norm(media[:, None] - media[None], axis=2)[~np.eye(6, dtype=bool)].min() > 10
+  assert np.abs(media - picture.reshape(1, -1)).max(1).min() > 10
+  none = {"images": images[:, :0]}
+  assert recipe.prepare(none, jax.random.key(0)) is none
+
+
+def test_rows_without_places_for_media_train_beside_others(raw, tokenizer):
+  """Texts alone, as the rows of table 10 that train the language model on have them."""
+  steps = [("decode",), ("choose_caption",), ("pair", 0.5), ("interleave", 32, 0), ("pictures", 16), ("pack", 32, 0)]
+  parsed = recipes.parse(raw(f"streams.packed.transforms={steps}", "streams.packed.documents=1"))
+  trainer = Trainer(recipes.build(parsed, tokenizer), parsed, tokenizer)
+  batch = next(trainer.loaders({})["packed"])
+  assert batch["images"].shape[1:] == (0, 1, 16, 16, 3)
+  with trainer.use():
+    lowered = trainer.step.jitted.lower(
+      trainer.target(), {name: next(loader) for name, loader in trainer.loaders({}).items()}, due=trainer.due(0)
+    )
+  assert "lm/packed/nll" in lowered.out_info[1]
+
+
 def test_streams_must_give_packed_rows(raw, tokenizer):
   parsed = recipes.parse(raw('streams.captions.transforms=[("decode",), ("keep", "image")]'))
   with pytest.raises(ValueError, match="must give what the transform `pack` does; there is no 'tokens' among image"):

@@ -69,7 +69,7 @@ class Config(Run):
     vision, lm, resampler, xattn: overrides of the variant's parts; `vision` may name another `tower`.
     graft: blocks on top of the language model, an ablation; see models.flamingo.
     trains: the parameters that are trained; the others are frozen.
-    augment: steps of vljax.ops.augment that training pictures go through on the device.
+    augment: steps of vljax.ops.augment that training media go through on the device, all frames of a clip alike.
     preprocess: how pictures become the vision encoder's input; they are padded to squares, so `resize` is `longest`.
   """
 
@@ -111,11 +111,12 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     return made.pop("params"), made
 
   def prepare(batch: Batch, rng: Rng) -> Batch:
-    if not config.augment:
+    images = batch["images"]
+    if not config.augment or not images.size:
       return batch
-    shape = batch["images"].shape
-    seen = steps(rng, batch["images"].reshape(-1, *shape[-3:]).astype(jnp.float32) / 255.0)
-    return {**batch, "images": 255.0 * seen.reshape(shape)}
+    media = images.reshape(-1, *images.shape[2:]).astype(jnp.float32) / 255.0
+    seen = jax.vmap(steps, in_axes=(None, 1), out_axes=1)(rng, media)  # one draw for all frames of a medium
+    return {**batch, "images": 255.0 * seen.reshape(images.shape)}
 
   def loss(params, extras, batch, rng):
     weights = {"params": params, **extras}
