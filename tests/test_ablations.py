@@ -118,6 +118,32 @@ def test_batch_and_epochs_have_the_learning_rates_and_steps_of_the_paper(monkeyp
   assert len(found) == 48
 
 
+@pytest.mark.parametrize(("small", "gradients", "batch"), [(False, 1_000_000, 2048), (True, 400, 128)])
+def test_ways_to_combine_take_as_many_gradients_of_as_many_examples(small, gradients, batch, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  found = sweep.load("configs/ablations/flamingo.py:combination", small)
+  parsed = {job.row.name: recipes.parse(job.load()) for job in sweep.jobs(found, "runs")}
+  assert [len(run.streams) for run in parsed.values()] == [1, 1, 2, 2, 2]
+  for run in parsed.values():
+    sizes = [stream.batch for stream in run.streams.values()]
+    assert run.steps * (len(sizes) if run.combine == "accumulate" else 1) == gradients
+    assert {sum(sizes)} == {batch} if run.combine == "merge" else set(sizes) == {batch}
+  paper = {row.name: row.paper["ImageNet top-1"] for row in found.rows}
+  assert list(paper.values()) == [40.8, 35.2, 45.6, 38.6, 41.2]
+  asked = {column.metric for column in found.columns.values()}
+  assert ("imagenet/top1" in asked, "coco/text_to_image/R@10" in asked) == (not small, not small)
+
+
+def test_round_robin_computes_the_gradients_of_the_baseline(monkeypatch):
+  """Equal step times in the paper, so equal work: a million gradients of four sets in turn, or 250,000 times all."""
+  monkeypatch.chdir(ROOT)
+  jobs = {job.row.name: job for job in sweep.jobs(sweep.load("configs/ablations/flamingo.py:parts"), "runs")}
+  runs = {name: recipes.parse(jobs[name].load()) for name in ("baseline", "round-robin")}
+  assert [len(run.streams) for run in runs.values()] == [4, 4]
+  assert (runs["baseline"].steps, runs["baseline"].combine) == (250_000, "accumulate")
+  assert (runs["round-robin"].steps, runs["round-robin"].combine) == (1_000_000, "round_robin")
+
+
 TRAINED = dict.fromkeys(("vision from random", "vision trained on"), "|vision/.*") | dict.fromkeys(
   ("LM trained from random", "LM trained on", "LM co-trained from random", "LM co-trained slowly"), "|lm/.*"
 )
@@ -129,6 +155,8 @@ def test_rows_of_flamingo_train_what_their_names_say():
   assert len(found) == 30
   for name, row in found.items():
     assert row.overrides.get("trains", NEW) == NEW + TRAINED.get(name, "")
+    assert 1.9 < row.paper["billions of parameters"] < 3.5
+    assert 0.8 < row.paper["seconds a step"] < 5.4
     divisors = dict(COCO=143.3, OKVQA=54.4, VQAv2=80.2, MSVDQA=47.9, VATEX=76.3)
     if name != "LM pretrained on C4":
       overall = sum(100 * row.paper[task] / best for task, best in divisors.items()) / 5
