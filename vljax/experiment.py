@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from absl import logging
 from etils import epath
 
 from vljax import config as config_lib
@@ -54,8 +55,11 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   if state is None:
     return False
   if isinstance(parsed, clip.Config) and parsed.report is not None:
-    for path in write_report(parsed.report, workdir):
-      print(f"report      {path}")
+    try:
+      for path in write_report(parsed.report, workdir):
+        print(f"report      {path}")
+    except (ValueError, OSError, ImportError) as error:  # the run is finished all the same
+      logging.warning("there is no report of %s: %s", parsed.report.source, error)
   return True
 
 
@@ -87,21 +91,22 @@ def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:
 def write_report(wanted: clip.Report, workdir: epath.PathLike) -> tuple[epath.Path, ...]:
   """The page of a finished run: curves, held-out pictures with their nearest names, typed queries.
 
-  All processes call this together, since they open the checkpoint together; the first one writes.
+  All processes call this together, since they open the checkpoint together; the first one writes. Pictures that cannot
+  be read or have no caption are named and left out, as evaluations do.
   """
   bundle = hub.load(workdir)
   if jax.process_index() > 0:
     return ()
-  source = sources.open(wanted.source)
+  examples = bundle.gallery(wanted.source).examples
   page = report.build(
     wanted.title,
     shlex.join(["python", *sys.argv]),
     encode_image=bundle.encode_image,
     encode_text=bundle.encode_text,
-    examples=source,
+    examples=examples,
     queries=wanted.queries,
     metrics=workdir,
-    credit=source.credit or "",
+    credit=examples.credit or "",
   )
   return tuple(report.write(page, workdir))
 
@@ -111,13 +116,14 @@ def next_steps(workdir: epath.PathLike, recipe: str = "clip") -> str:
   here = pathlib.Path(sys.executable).parent
   bin = here.relative_to(pathlib.Path.cwd()) if here.is_relative_to(pathlib.Path.cwd()) else here
   folder = shlex.quote(str(workdir))
+  anywhere = shlex.quote(str(epath.Path(pathlib.Path.cwd()) / epath.Path(workdir).expanduser()))  # not Jupyter's cwd
   if recipe == "flamingo":
     return f"""
 Next:
   ask it                   {bin}/python launch/generate.py --model={folder} --max_tokens=24 PICTURE.jpg
   talk with it             {bin}/python launch/generate.py --model={folder} --chat
   open it in a notebook    {bin}/pip install jupyterlab
-                           WORKDIR={folder} SOURCE=folder:PICTURES {bin}/jupyter lab notebooks/flamingo_fewshot.ipynb
+                           WORKDIR={anywhere} SOURCE=folder:PICTURES {bin}/jupyter lab notebooks/flamingo_fewshot.ipynb
 """
   if recipe != "clip":
     load = f"from vljax.checkpoint.load import load_params; print(load_params({json.dumps(str(workdir))})[0].keys())"
@@ -126,7 +132,7 @@ Next:
   return f"""
 Next:
   open it in a notebook    {bin}/pip install jupyterlab
-                           WORKDIR={folder} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
+                           WORKDIR={anywhere} {bin}/jupyter lab notebooks/clip_zero_shot.ipynb
                            or at once: {bin}/python -c {shlex.quote(load)}
   train on your pictures   {bin}/python launch/train.py --workdir=runs/mine \\
                              --config=configs/contrastive/clip_folder.py:dir=PICTURES

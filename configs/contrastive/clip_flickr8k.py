@@ -3,8 +3,8 @@
   python launch/train.py --config=configs/contrastive/clip_flickr8k.py:dir=DATA/flickr8k --workdir=runs/flickr8k
 
 DATA/flickr8k holds captions.jsonl and images_128.tar. Hardware: 2 CPU cores, 13 minutes. Expected: R@10 of at least
-20 % both ways on the 500 held-out photographs (chance 2 %); see docs/results.md. Status: runs; `:smoke` is two steps
-on synthetic pairs.
+20 % both ways on the 500 held-out photographs (chance 2 %), and a report; see docs/results.md. Status: runs; `:smoke`
+is two steps on synthetic pairs.
 """
 
 import ml_collections
@@ -44,5 +44,10 @@ def get_config(arg=""):
   c.checkpoint = dict(every=200, keep=2)
   c.evals = dict(
     retrieval=dict(kind="retrieval", source=f"{source}&split=val", every=0 if a.smoke else 300, batch=min(250, batch))
+  )
+  c.report = dict(
+    title="CLIP on Flickr8k",
+    source=f"{source}&split=val",
+    queries=("a dog in the snow", "children playing in water", "a man on a bike", "a red car", "a crowd at night"),
   )
   return c

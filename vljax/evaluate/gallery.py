@@ -52,6 +52,11 @@ class Gallery:
       raise ValueError(f"no example of {self.source.name} can be read; the last error: {last}")
     return tuple(good)
 
+  @property
+  def examples(self) -> sources.Source:
+    """The usable examples as the source has them, each read when it is asked for."""
+    return sources.Part(self.source, np.array(self.usable), self.source.name)
+
   def __len__(self) -> int:
     return len(self.usable)
 
