@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_notebook_asks_looks_and_talks(root, execute, tmp_path, monkeypatch):
   for name, value in {
     "SOURCE": "synthetic:pairs?n=24&size=16&holdout=10&split=val",
     "QUERIES": "4",
-    "WORKDIR": str(tmp_path / "run"),
+    "WORKDIR": os.path.relpath(tmp_path / "run", root),
     "XLA_FLAGS": "",
     "JAX_COMPILATION_CACHE_DIR": str(root / ".cache/jax"),
   }.items():
