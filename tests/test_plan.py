@@ -1,6 +1,7 @@
 """Plans against the real, sharded state, and against what compilation says."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 
 from vljax import config, parallel, plan, recipes
 from vljax.models import dual_encoder
-from vljax.train import schedules
+from vljax.objectives.contrastive import choice
+from vljax.train import metrics, schedules
 from vljax.train import state as states
 from vljax.train.optim import Optimiser
 from vljax.train.step import Step, due_at
@@ -36,6 +38,13 @@ def test_state_bytes_are_those_of_the_real_state(make_trainer, smoke, ways):
   assert found.bytes["optimiser"] == device_bytes(state.opt)
   assert found.bytes["ema"] == device_bytes(state.ema)
   assert found.parameters == sum(x.size for x in jax.tree.leaves(state.params))
+
+
+def test_the_default_form_follows_pairs_and_devices():
+  pairs = math.isqrt(choice.LARGE)
+  assert [choice.form(pairs), choice.form(pairs + 1), choice.form(pairs + 1, 2)] == ["plain", "tiled", "plain"]
+  assert choice.form(2 * pairs, 2) == "ring"
+  assert choice.choose(None, pairs + 1)[0] == choice.form(pairs + 1)
 
 
 def of(root, arguments="", *overrides, devices=64, **options):
@@ -69,6 +78,46 @@ def test_the_loss_is_planned_in_the_form_that_will_run(root):
   assert of(root, "batch=32768", devices=1).loss == "tiled"
   assert of(root, "batch=32768", devices=8).loss == "ring"
   assert of(root, "batch=32768", "loss_implementation=plain", devices=8).bytes["loss"] == 2 * 4 * 32_768**2 // 8
+
+
+@pytest.mark.parametrize(("combine", "steps"), [("accumulate", 1), ("round_robin", 2), ("merge", 1)])
+def test_streams_count_as_they_are_combined(root, combine, steps):
+  """The mean over a period of what the real step is traced to; each of them differentiates 128 pairs at once."""
+  parsed = recipes.parse(config.load(f"{root}/configs/contrastive/clip_two_sets.py:combine={combine}"))
+  found = plan.plan(parsed, 1)
+  assert found.flops == pytest.approx(np.mean([metrics.flops(trace(parsed, i).jaxpr) for i in range(steps)]), rel=0.02)
+  alone = plan.plan(config.load(f"{root}/configs/contrastive/clip_two_sets.py:sets=photos"), 1)
+  assert found.bytes == alone.bytes
+  assert found.bytes["loss"] == 2 * 4 * 128**2
+  assert found.flops == pytest.approx(alone.flops * (2 if combine == "accumulate" else 1))
+
+
+def test_streams_that_cannot_be_merged_have_no_plan(root):
+  load = lambda *overrides: config.load(f"{root}/configs/contrastive/clip_two_sets.py:smoke,combine=merge", overrides)
+  assert plan.plan(load(), 1).flops > 0
+  with pytest.raises(ValueError, match="weight and micro must agree"):
+    plan.plan(load("streams.photos.micro=2"), 1)
+
+
+def test_lazy_phases_and_turns_count_as_often_as_they_are_due(root):
+  def work(every=1, combine="accumulate"):
+    overrides = [f"modalities.depth.every={every}", f"combine={combine}", "steps=8"]
+    return plan.plan(config.load(f"{root}/configs/contrastive/imagebind_emoji.py:smoke", overrides), 1)
+
+  always, half, quarter = work(1), work(2), work(4)
+  assert always.flops > half.flops > quarter.flops
+  assert always.flops - half.flops == pytest.approx(2 * (half.flops - quarter.flops))
+  assert always.bytes == half.bytes == quarter.bytes
+  assert work(combine="round_robin").flops == pytest.approx(always.flops / 2)
+
+
+def test_only_embeddings_are_made_again_for_micro_batches(root):
+  clip = lambda micro: of(root, "batch=64", f"streams.train.micro={micro}", devices=1).flops
+  assert clip(2) == pytest.approx(4 / 3 * clip(1), rel=1e-3)
+  load = lambda micro: config.load(
+    f"{root}/configs/contrastive/supervised_r50.py:smoke", [f"streams.train.micro={micro}"]
+  )
+  assert plan.plan(load(2), 1).flops == pytest.approx(plan.plan(load(1), 1).flops, rel=1e-3)
 
 
 def test_more_fsdp_means_less_state(root):
@@ -125,18 +174,23 @@ def test_published_settings_have_plans_and_lower(root, spec, devices):
 
 
 def lower(parsed):
-  """The step of a parsed config, lowered from shapes alone."""
+  """The step of a parsed config, lowered for eight devices."""
+  with parallel.use(parallel.make(parallel.mesh.Mesh(data=-1, fsdp=2))):
+    return trace(parsed).lower()
+
+
+def trace(parsed, step=0):
+  """The program of a step of a parsed config, traced from shapes alone."""
   recipe = recipes.build(parsed)
   batches = {n: plan.examples(parsed, recipe, s.batch, n) for n, s in parsed.streams.items()}
   layout = states.Layout(recipe, next(iter(batches.values())))
   rate = schedules.build(parsed.schedule, parsed.steps)
   live = {slot: cut.live(layout.params) for slot, cut in layout.splits.items()}
   optimisers = {s: Optimiser(parsed.optim, rate, x, parsed.clip, recipe.slots[s].rates) for s, x in live.items()}
-  step = Step(recipe, layout, optimisers, {n: s.share for n, s in parsed.streams.items()}, ema=parsed.ema)
+  run = Step(recipe, layout, optimisers, {n: s.share for n, s in parsed.streams.items()}, ema=parsed.ema)
   make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, ema=parsed.ema is not None)
-  with parallel.use(parallel.make(parallel.mesh.Mesh(data=-1, fsdp=2))):
-    state = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values())))
-    return step.jitted.lower(state, batches, due=due_at(recipe, 0, parsed.combine))
+  state = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values())))
+  return run.jitted.trace(state, batches, due=due_at(recipe, step, parsed.combine))
 
 
 def test_the_program_prints_a_table_or_json(root):

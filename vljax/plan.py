@@ -1,8 +1,9 @@
 """What a run will need per device, told from its config alone: no data, no devices, nothing computed."""
 
+import collections
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from vljax.train import state as states
 from vljax.train.optim import Optimiser
 from vljax.train.recipe import Paired, Phase, Recipe
 from vljax.train.run import Run
+from vljax.train.step import due_at, merge_batches, merged_share
 from vljax.types import Batch
 
 GIB = 2**30
@@ -48,10 +50,17 @@ ACCELERATORS = {
 FIT = 0.9
 """The share of a device's memory that a plan may fill; the rest is the runtime's."""
 
+HORIZON = 5040
+"""Steps of a run whose phases and streams are looked at: a multiple of most periods."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Bytes on the fullest device, and the work of one step.
+  """Bytes on the fullest device at the fullest step, and the mean work of a step.
+
+  Steps differ where `combine` takes the streams in turn, a phase is lazy (`every`) or the recipe draws what is due. So
+  activations and loss are the most of any phase and stream, which run one after the other, and FLOPs the mean over the
+  steps of the run (of a long run, over its first 5,040). Merged streams count as the one batch that they make.
 
   Attributes:
     mesh: axis to ways.
@@ -59,8 +68,8 @@ class Plan:
     bytes: part to bytes: parameters, optimiser, ema, extras (exact), gradients (as large as what is trained),
       activations (what differentiation saves for one part of the batch, batch axes divided over the mesh; remat is
       seen) and loss (the scores of pairs).
-    flops: of one step on one device.
-    loss: the form of a contrastive loss, or None.
+    flops: of the mean step on one device.
+    loss: the form of the contrastive loss that holds the most, or None.
     accelerator: name, or None.
   """
 
@@ -78,7 +87,7 @@ class Plan:
 
   @property
   def seconds(self) -> float | None:
-    """The least that a step can take: its FLOPs at the accelerator's peak."""
+    """The least that the mean step can take: its FLOPs at the accelerator's peak."""
     return None if self.accelerator is None else self.flops / ACCELERATORS[self.accelerator].flops
 
   def table(self) -> str:
@@ -88,7 +97,7 @@ class Plan:
     rows += [(f"  {name}", _size(value)) for name, value in self.bytes.items()]
     rows += [("bytes per device", _size(self.total))]
     rows += [("loss", self.loss)] if self.loss else []
-    rows += [("step per device", f"{self.flops / 1e12:,.3g} TFLOP")]
+    rows += [("step per device", f"{self.flops / 1e12:,.3g} TFLOP on average")]
     if self.accelerator:
       memory = ACCELERATORS[self.accelerator].memory
       rows += [(self.accelerator, f"{100 * self.total / memory:.0f} % of {_size(memory)}; a step takes "
@@ -125,15 +134,14 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
     "gradients": held(layout.trained.live(state.params), layout.trained.live(where.params)),
   }
   ways = math.prod(mesh.shape[axis] for axis in logical.batch_axes(rules))
-  saved, flops = 0, 0.0
-  for phase in recipe.phases:
-    for name in phase.streams:
-      stream = parsed.streams[name]
-      rows = stream.batch // ways // stream.micro
-      one, copied, work = _work(recipe, phase, state, examples(parsed, recipe, max(rows, 1), name))
-      one += copied // (mesh.shape["fsdp"] * mesh.shape["tensor"])
-      saved, flops = max(saved, one), flops + work * stream.micro * (4 / 3 if stream.micro > 1 else 1)
-  form, loss = _loss(parsed, recipe, ways)
+  saved, flops, due = 0, 0.0, _due(parsed, recipe)
+  for (name, streams), share in due.items():
+    phase, (part, micro) = recipe.phase(name), _part(parsed, recipe, streams.split("+"), ways)
+    one, copied, work = _work(recipe, phase, state, part)
+    saved = max(saved, one + copied // (mesh.shape["fsdp"] * mesh.shape["tensor"]))
+    again = 4 / 3 if micro > 1 and isinstance(phase, Paired) else 1
+    flops += share * work * micro * again
+  form, loss = _loss(parsed, recipe, due, ways)
   sizes |= {"activations": saved, "loss": loss}
   found = Plan(
     mesh=dict(mesh.shape),
@@ -189,6 +197,20 @@ def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules:
   return state, states.shardings(state, layout, mesh, rules), layout  # type: ignore[arg-type]
 
 
+def _due(parsed: Run, recipe: Recipe) -> dict[tuple[str, str], float]:
+  """Each phase with a stream, or with streams that are merged ("a+b"), to how often it is due in a step on average."""
+  steps = min(parsed.steps, HORIZON)
+  times = collections.Counter(one for step in range(steps) for one in due_at(recipe, step, parsed.combine))
+  return {one: count / steps for one, count in times.items()}
+
+
+def _part(parsed: Run, recipe: Recipe, names: list[str], ways: int) -> tuple[Batch, int]:
+  """Shapes of what one device differentiates at once of streams in one batch, and the number of such parts."""
+  micro = merged_share({name: parsed.streams[name].share for name in names}, names).micro
+  rows = {name: max(parsed.streams[name].batch // ways // micro, 1) for name in names}
+  return jax.eval_shape(merge_batches, {name: examples(parsed, recipe, n, name) for name, n in rows.items()}), micro
+
+
 def _work(recipe: Recipe, phase: Phase, state: states.State, batch: Batch) -> tuple[int, int, float]:
   """What differentiation keeps: bytes of one part of the batch, bytes of slices and casts of weights, which lie
   sharded as the weights do (what `stop_gradient` gives is no copy); and the FLOPs of forward and backward."""
@@ -226,17 +248,19 @@ def _is_float(x: Any) -> bool:
   return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _loss(parsed: Run, recipe: Recipe, ways: int) -> tuple[str | None, int]:
+def _loss(parsed: Run, recipe: Recipe, due: Iterable[tuple[str, str]], ways: int) -> tuple[str | None, int]:
   """The form of a contrastive loss, and the bytes of its scores: two copies of what is held at once."""
-  if not any(isinstance(phase, Paired) for phase in recipe.phases):
-    return None, 0
-  pairs = max(stream.batch for stream in parsed.streams.values())
-  pairs *= 2 if parsed.recipe == "simclr" else 1
-  named = getattr(parsed, "loss_implementation", None)
-  large = pairs**2 > choice.LARGE * ways
-  form = named or ("plain" if not large or parsed.recipe == "simclr" else "ring" if ways > 1 else "tiled")
-  scores = pairs**2 // ways if form == "plain" else min(choice.TILE, pairs) ** 2
-  return form, 2 * 4 * scores
+  views, named = 2 if parsed.recipe == "simclr" else 1, getattr(parsed, "loss_implementation", None)
+  found: list[tuple[int, str | None]] = [(0, None)]
+  for phase, streams in due:
+    if not isinstance(recipe.phase(phase), Paired):
+      continue
+    pairs = views * sum(parsed.streams[name].batch for name in streams.split("+"))
+    form = named or ("plain" if parsed.recipe == "simclr" else choice.form(pairs, ways))
+    scores = pairs**2 // ways if form == "plain" else min(choice.TILE, pairs) ** 2
+    found.append((2 * 4 * scores, form))
+  scores, form = max(found, key=lambda one: one[0])
+  return form, scores
 
 
 def _check(found: Plan) -> None:

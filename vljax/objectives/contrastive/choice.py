@@ -40,6 +40,13 @@ def around(pairs: int) -> Ring:
   return ring if ring.axes and pairs % ring.size == 0 else Ring()
 
 
+def form(pairs: int, devices: int = 1) -> str:
+  """The form by default of so many pairs that lie on so many devices."""
+  if pairs**2 <= LARGE * devices:
+    return "plain"
+  return "ring" if devices > 1 else "tiled"
+
+
 def choose(implementation: str | None, pairs: int) -> tuple[str, Ring]:
   """The named form, or for None the one that fits the number of pairs and the mesh, and its ring.
 
@@ -49,9 +56,7 @@ def choose(implementation: str | None, pairs: int) -> tuple[str, Ring]:
   """
   ring = around(pairs)
   if implementation is None:
-    if pairs**2 <= LARGE * ring.size:
-      return "plain", ring
-    return ("ring" if ring.axes else "tiled"), ring
+    return form(pairs, ring.size), ring
   if implementation not in IMPLEMENTATIONS:
     raise ValueError(
       config.unknown(f"implementation {implementation!r} of a contrastive loss", implementation, IMPLEMENTATIONS)
