@@ -1,5 +1,5 @@
 """SimCLR on ImageNet as published: ResNet-50 of width 1, 2 or 4, batch 4096, LARS (arXiv 2002.05709); `v2` is
-SimCLRv2 (arXiv 2006.10029): other depths, selective kernels, a head of three layers.
+SimCLRv2 (arXiv 2006.10029): other depths, selective kernels, a head of three layers, a higher rate.
 
   python launch/train.py --config=configs/contrastive/simclr_r50.py:source=tfds:imagenet2012 --workdir=runs/simclr
 
@@ -55,7 +55,7 @@ def get_config(arg=""):
   c.streams = dict(train=dict(source=source, transforms=transforms, batch=batch))
   lars = dict(name="lars", b1=0.9)
   c.optim = [(EXCLUDED, dict(eta=None, **lars)), (".*", dict(wd=1e-4 if v2 else 1e-6, **lars))]
-  epoch = IMAGENET // batch
-  c.schedule = dict(name="cosine", lr=0.075, scaling="sqrt", warmup=0 if a.smoke else min(10 * epoch, steps // 10))
+  warmup = steps // 20 if v2 else min(10 * (IMAGENET // batch), steps // 10)
+  c.schedule = dict(name="cosine", lr=0.1 if v2 else 0.075, scaling="sqrt", warmup=0 if a.smoke else warmup)
   c.workers = 0 if a.smoke else 8
   return c

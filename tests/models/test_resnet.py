@@ -44,6 +44,21 @@ def test_a_new_network_is_its_shortcuts(options):
     np.testing.assert_array_equal(scale, 0)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [6, 7])
+def test_shortcuts_beside_selective_kernels_average_first(stride, size):
+  """By windows of 2 x 2 that at stride 1 end at the edge and at stride 2 go on in zeros, as in SimCLRv2's code."""
+  block = resnet.ResidualBlock(2, stride, bottleneck=True, project=True, sk_ratio=0.0625, dtype="float32")
+  x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
+  variables = block.init(jax.random.key(0), x, train=False)
+  mean = lambda window: window.mean((1, 2)) if stride == 1 else window.sum((1, 2)) / 4
+  starts = range(0, size, stride)
+  pooled = np.stack([np.stack([mean(x[:, i : i + 2, j : j + 2]) for j in starts], 1) for i in starts], 1)
+  kernel = variables["params"]["conv_shortcut"]["kernel"].unbox()[0, 0]
+  expected = np.maximum(pooled @ kernel / np.sqrt(1 + 1e-5), 0)
+  np.testing.assert_allclose(block.apply(variables, x, train=False), expected, atol=1e-5)
+
+
 def test_an_unknown_stem_names_the_nearest():
   with pytest.raises(ValueError, match="stem of ResNet 'cifra'; did you mean 'cifar'"):
     fitting.abstract(resnet.build("test", stem="cifra"))

@@ -75,8 +75,10 @@ class ResidualBlock(nn.Module):
 
   def _shortcut(self, x: Float[Array, "b h w c"], features: int, train: bool) -> Float[Array, "b i j k"]:
     stride = self.stride
-    if self.sk_ratio and stride > 1:  # ResNet-D (arXiv 1812.01187): average first, so that no pixel is skipped
-      x, stride = nn.avg_pool(x, (stride, stride), (stride, stride)), 1
+    if self.sk_ratio:  # ResNet-D (arXiv 1812.01187): average first, so that no pixel is skipped
+      edge: Any = "SAME" if stride == 1 else ((0, 1), (0, 1))
+      # As in the released code: at stride 1 a window ends at the edge, at stride 2 zeros go on beyond it.
+      x, stride = nn.avg_pool(x, (2, 2), (stride, stride), edge, count_include_pad=stride > 1), 1
     x = Conv(features, 1, stride, dtype=self.dtype, name="conv_shortcut")(x)
     return BatchNorm(dtype=self.dtype, name="norm_shortcut")(x, train=train)
 
