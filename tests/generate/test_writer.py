@@ -158,6 +158,7 @@ def test_options_are_scored_as_texts(run, writer):
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     want.append(logp[np.arange(len(option)), option].sum())
   np.testing.assert_allclose(writer.score(inputs(PROMPTS[:1]), options), want, atol=1e-4)
+  np.testing.assert_allclose(writer.score(inputs(PROMPTS[:1]), options, at_once=2), want, atol=1e-4)
 
 
 def test_logits_are_those_of_the_model(run, writer):
@@ -185,5 +186,8 @@ def test_what_is_legal(writer):
     writer.search(inputs(), 2, beams=0)
   with pytest.raises(ValueError, match="options of 3 prompts; legal: of one"):
     writer.score(inputs(), [[1]])
-  with pytest.raises(ValueError, match="an option without tokens"):
-    writer.score(inputs(PROMPTS[:1]), [[1], []])
+  for options in ([], [[1], []]):
+    with pytest.raises(ValueError, match="no options, or an option without tokens"):
+      writer.score(inputs(PROMPTS[:1]), options)
+  with pytest.raises(ValueError, match="at_once = 0; legal: 1 or more"):
+    writer.score(inputs(PROMPTS[:1]), [[1]], at_once=0)

@@ -71,18 +71,27 @@ class Writer:
     )
     return [row[:n].tolist() for row, n in zip(np.asarray(found[0]), np.asarray(found[1]), strict=True)]
 
-  def score(self, inputs: Inputs, options: Sequence[Sequence[int]]) -> Float[np.ndarray, " n"]:
+  def score(self, inputs: Inputs, options: Sequence[Sequence[int]], at_once: int = 32) -> Float[np.ndarray, " n"]:
     """The log-likelihood of each option as what follows the one prompt, which is read once.
 
+    Args:
+      at_once: options that are read side by side, each with its copy of what the model remembers of the prompt.
+
     Raises:
-      ValueError: not one prompt, or an option without tokens.
+      ValueError: not one prompt, no options, one without tokens, or at_once below 1.
     """
+    _at_least_one("at_once", at_once)
     if len(inputs["tokens"]) != 1:
       raise ValueError(f"options of {len(inputs['tokens'])} prompts; legal: of one")
-    if not all(len(option) for option in options):
-      raise ValueError("an option without tokens has no likelihood")
+    if not options or not all(len(option) for option in options):
+      raise ValueError("no options, or an option without tokens, which has no likelihood")
     tokens, real = padded(options)
-    return np.asarray(_score(self.speaker, self.params, inputs, tokens, real))
+    state, first = _read(self.speaker, self.params, inputs, room=tokens.shape[1])
+    size, found = min(at_once, len(options)), []
+    for start in range(0, len(options), size):
+      rows = np.arange(start, start + size) % len(options)  # the last chunk begins again: one shape, one program
+      found.append(_follow(self.speaker, self.params, state, first, tokens[rows], real[rows]))
+    return np.concatenate(found)[: len(options)]
 
   def logits(self, inputs: Inputs) -> Float[np.ndarray, "n t v"]:
     """The logits of what follows each token of the prompts."""
@@ -114,13 +123,22 @@ def rounded(length: int) -> int:
   return size
 
 
+@functools.partial(jax.jit, static_argnames=("speaker", "room"))
+def _read(speaker: Speaker, params: Params, inputs: Inputs, room: int) -> tuple[Any, Float[Array, "1 d"]]:
+  x, state = speaker.begin(params, inputs, inputs["tokens"].shape[1] + room)
+  return state, last(x, inputs["real"])
+
+
 @functools.partial(jax.jit, static_argnames=("speaker",))
-def _score(
-  speaker: Speaker, params: Params, inputs: Inputs, tokens: Int[Array, "n t"], real: Bool[Array, "n t"]
+def _follow(
+  speaker: Speaker,
+  params: Params,
+  state: Any,
+  first: Float[Array, "1 d"],
+  tokens: Int[Array, "n t"],
+  real: Bool[Array, "n t"],
 ) -> Float[Array, "n"]:
-  n, t = tokens.shape
-  x, state = speaker.begin(params, inputs, inputs["tokens"].shape[1] + t)
-  first = last(x, inputs["real"])
+  n = len(tokens)
   x, _ = speaker.go_on(params, tokens, real, state.take(jnp.zeros(n, jnp.int32)))
   before = jnp.concatenate([jnp.broadcast_to(first[:, None], (n, 1, x.shape[-1])), x[:, :-1]], axis=1)
   return jnp.where(real, log_likelihood(speaker.head(params, before), tokens), 0.0).sum(1)
