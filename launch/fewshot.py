@@ -5,6 +5,8 @@ python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --shots=0,4 --m
   --source='pairs:DATA/flickr8k?table=captions.jsonl&images=images_128.tar&holdout=500&split=val'
 python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --task=question --answer=answer --measure=exact \\
   --support=TRAIN --source=TEST --nearest=runs/lit_flickr8k
+python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --task=class --answer=class --options='cat|dog' \\
+  --support=TRAIN --source=TEST --per_class=32 --nearest=self
 """
 
 import argparse
@@ -16,7 +18,7 @@ from etils import epath
 from vljax import hub, program
 from vljax.data import sources
 from vljax.evaluate import fewshot, templates
-from vljax.evaluate.support import SIZE, AtRandom, Examples, Nearest
+from vljax.evaluate.support import SIZE, AtRandom, Choose, Examples, Nearest
 from vljax.flamingo import FlamingoBundle
 
 
@@ -37,11 +39,20 @@ def main(argv: list[str]) -> int:
     "--options", help="answers to choose from by their likelihood, divided by |, in place of free text"
   )
   parser.add_argument("--shots", default="0,4,8,16,32", help="numbers of examples")
-  parser.add_argument("--nearest", help="a model whose picture features choose the nearest examples (RICES)")
+  parser.add_argument(
+    "--nearest", help="a model whose picture features choose the nearest examples (RICES); self: the Flamingo's own"
+  )
+  parser.add_argument("--frames", type=int, help="of a video, the middle ones; default: pictures")
+  parser.add_argument("--rate", type=float, default=3.0, help="video: frames per second")
+  parser.add_argument(
+    "--fps", type=float, help="of videos that are lists of pictures or filmstrips, which do not say it"
+  )
   parser.add_argument("--permutations", type=int, default=1, help="options: orders of the examples to average over")
   parser.add_argument("--most", type=int, default=1024, help="how many are asked at most, drawn at random")
   parser.add_argument("--most_support", type=int, default=SIZE, help="how many can be shown at most, drawn at random")
+  parser.add_argument("--per_class", type=int, help="how many can be shown of each answer, in place of --most_support")
   parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+  parser.add_argument("--seeds", type=int, default=1, help="draws of examples, from --seed on: mean and deviation")
   parser.add_argument("--max_tokens", type=int, default=32, help="of a text")
   parser.add_argument("--beams", type=int, default=3, help="the best of so many texts kept in sight")
   parser.add_argument("--batch", type=int, default=8, help="prompts per call")
@@ -49,25 +60,41 @@ def main(argv: list[str]) -> int:
   bundle = hub.load(args.model)
   if not isinstance(bundle, FlamingoBundle):
     raise ValueError(f"{args.model} is no Flamingo; legal: a workdir of the recipe flamingo")
+  if args.nearest and args.seeds > 1:
+    raise ValueError(
+      f"--seeds={args.seeds} with --nearest; legal: one of them, as the nearest examples are always the same"
+    )
   template = templates.template(args.task)
-  open_ = lambda uri, most: Examples(sources.open(uri), args.answer, template.fields).subset(most, args.seed)
-  queries, support = open_(args.source, args.most), open_(args.support, args.most_support)
-  if args.nearest:
-    judge = hub.load(args.nearest)
-    choose = Nearest(queries.encode(judge.encode_image), support.encode(judge.encode_image))
+  if args.frames is None:
+    steps, medium = [("decode",)], "image"
   else:
-    choose = AtRandom(len(support), args.seed)
+    steps, medium = [("clip", args.frames, args.rate, {"rule": "middle", "fps": args.fps})], "video"
+  open_ = lambda uri: Examples(sources.open(uri), args.answer, template.fields, steps, medium)
+  queries, support = open_(args.source).subset(args.most, args.seed), open_(args.support)
+  if args.per_class is None:
+    support = support.subset(args.most_support, args.seed)
+  else:
+    support = support.per_class(args.per_class, args.seed)
+  if args.nearest:
+    encode = bundle.image_features if args.nearest == "self" else hub.load(args.nearest).encode_image
+    choices = {args.seed: Nearest(queries.encode(encode), support.encode(encode))}
+  else:
+    choices = {seed: AtRandom(len(support), seed) for seed in range(args.seed, args.seed + args.seeds)}
   told = {"model": str(args.model), "max_tokens": args.max_tokens, "beams": args.beams, "nearest": args.nearest}
   write = lambda prompts: bundle.generate_all(prompts, args.max_tokens, beams=args.beams, stop="\n")
-  for shots in map(int, args.shots.split(",")):
+
+  def ask(shots: int, seed: int, choose: Choose) -> fewshot.Result:
     asked = template, queries, support, choose
     if args.options:
-      options, orders = args.options.split("|"), dict(permutations=args.permutations, seed=args.seed)
-      found = fewshot.close_ended(bundle.score, *asked, options, shots=shots, settings=told, **orders)
-    else:
-      found = fewshot.open_ended(write, *asked, shots=shots, measure=args.measure, batch=args.batch, settings=told)
-    found.write(epath.Path(args.to) / f"shots_{shots}.jsonl")
-    print(json.dumps({"shots": shots, **found.metrics}), flush=True)
+      options, orders = args.options.split("|"), dict(permutations=args.permutations, seed=seed)
+      return fewshot.close_ended(bundle.score, *asked, options, shots=shots, settings=told, **orders)
+    return fewshot.open_ended(write, *asked, shots=shots, measure=args.measure, batch=args.batch, settings=told)
+
+  for shots in map(int, args.shots.split(",")):
+    found = {seed: ask(shots, seed, choose) for seed, choose in choices.items()}
+    for seed, result in found.items():
+      result.write(epath.Path(args.to) / f"shots_{shots}{f'_seed_{seed}' if len(found) > 1 else ''}.jsonl")
+    print(json.dumps({"shots": shots, **fewshot.average(list(found.values()))}), flush=True)
   return 0
 
 

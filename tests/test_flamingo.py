@@ -73,6 +73,17 @@ def test_texts_alone_pass_through_the_gated_blocks(bundle):
   assert abs(float(np.exp(loss(run(bypass=True)))) / bundle.perplexity(text) - 1) > 1e-3
 
 
+def test_features_of_media_are_means_of_what_the_vision_encoder_gives(bundle, pictures):
+  a, b, _ = pictures
+  inputs = bundle.read([[a, b, [a, b]]])
+  images = bundle.rules.apply(inputs["images"])
+  x = bundle.model.apply({"params": bundle.params}, images, method="features")[0].mean(2)
+  wanted = np.stack([x[0, 0], x[1, 0], x[2].mean(0)])
+  wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+  for batch in (3, 2):
+    np.testing.assert_allclose(bundle.image_features([a, b, [a, b]], batch), wanted, atol=1e-5)
+
+
 def test_maps_have_a_share_for_each_position(bundle, pictures):
   pieces, maps = bundle.attention_map([pictures[0], "a red dog"], 1)
   assert len(pieces) == len(maps)

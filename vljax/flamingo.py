@@ -52,6 +52,12 @@ class FlamingoSpeaker:
     """The visual tokens of raw media."""
     return self._apply(params, self.preprocess.apply(images), frames, method="encode_image")
 
+  def features(self, params: Params, images: UInt8[Any, "n f h w c"], frames: Bool[Any, "n f"]) -> Float[Any, "n d"]:
+    """The vision encoder's mean over positions and real frames of each raw medium, of length 1."""
+    x = self._apply(params, self.preprocess.apply(images)[:, None], method="features")[:, 0].mean(2)
+    total = jnp.where(frames[..., None], x, 0.0).astype(jnp.float32).sum(1)
+    return total / jnp.linalg.norm(total, axis=-1, keepdims=True)
+
   def _apply(self, params: Params, *inputs: Any, **options: Any) -> Any:
     return self.model.apply(variables(params), *inputs, **options)
 
@@ -141,6 +147,14 @@ class FlamingoBundle(LanguageBundle):
     images, frames = self._media([media])
     return np.asarray(self._encode(self.params, images, frames))[0]
 
+  def image_features(self, media: Sequence[Any], batch: int = 32) -> Float[np.ndarray, "n d"]:
+    """What the vision encoder gives of pictures and clips, the mean over positions and frames, of length 1."""
+    made = []
+    for start in range(0, len(media), batch):
+      images, frames = self._media([[medium] for medium in media[start : start + batch]])
+      made.append(np.asarray(self._features(self.params, images[:, 0], frames[:, 0])))
+    return np.concatenate(made)
+
   def attention_map(self, prompt: Sequence[Part], layer: int) -> tuple[list[str], Float[np.ndarray, "t f i j"]]:
     """(the pieces of a prompt, where in its picture each looks in a gated block): see `Flamingo.attention_map`."""
     inputs = self.read([prompt])
@@ -165,6 +179,10 @@ class FlamingoBundle(LanguageBundle):
   @functools.cached_property
   def _encode(self) -> Any:
     return jax.jit(self.speaker.visual)
+
+  @functools.cached_property
+  def _features(self) -> Any:
+    return jax.jit(self.speaker.features)
 
   def _look(self, params: Params, inputs: Inputs) -> Any:
     images = self.rules.apply(jnp.asarray(inputs["images"]))

@@ -69,6 +69,26 @@ def test_options_are_ranked(run):
     run(*asked, "--options=nothing|something")
 
 
+@pytest.mark.slow
+def test_clips_of_each_class_near_the_own_features(run):
+  names = sources.open(f"{PAIRS}&split=train").classes or ()
+  asked = "--answer=class", "--task=class", f"--options={'|'.join(names)}"
+  flags = *asked, "--shots=1", "--frames=2", "--fps=3", "--per_class=1"
+  files = run(*flags, "--most=2", "--nearest=self")[1]
+  settings = files["shots_1.jsonl"][0]["settings"]
+  assert (settings["retrieval"], settings["nearest"]) == ("rices", "self")
+  assert (settings["support"]["per_class"], settings["support"]["count"]) == (1, len(names))
+  printed, files = run(*flags, "--most=2", "--seed=3", "--seeds=2")
+  assert {"shots_1_seed_3.jsonl", "shots_1_seed_4.jsonl"} <= files.keys()
+  heads = [files[f"shots_1_seed_{seed}.jsonl"][0] for seed in (3, 4)]
+  assert [head["settings"]["seed"] for head in heads] == [3, 4]
+  top1 = [head["metrics"]["top1"] for head in heads]
+  assert printed[0]["top1"] == pytest.approx(sum(top1) / 2)
+  assert printed[0]["top1/std"] == pytest.approx(abs(top1[0] - top1[1]) / 2**0.5)
+  with pytest.raises(ValueError, match="--seeds=2 with --nearest; legal: one of them"):
+    run(*flags, "--seeds=2", "--nearest=self")
+
+
 def test_a_model_that_sees_nothing_is_refused(main, smoke_workdir, tmp_path):
   with pytest.raises(ValueError, match="is no Flamingo; legal: a workdir of the recipe flamingo"):
     main([f"--model={smoke_workdir}", f"--to={tmp_path}", f"--source={PAIRS}", f"--support={PAIRS}"])
