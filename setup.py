@@ -61,6 +61,7 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["vljax", "vljax.*"]),
+  package_data={"vljax.evaluate": ["*.txt"]},
   install_requires=core,
   extras_require=extras,
 )

@@ -51,7 +51,10 @@ def test_a_misspelt_set_is_answered_with_the_nearest():
 COUNTS = {
   "cifar10": (10, 18), "cifar100": (100, 18), "stl10": (10, 2), "food101": (101, 1), "oxford_pets": (37, 1),
   "flowers102": (102, 1), "eurosat": (10, 3), "dtd": (47, 8), "mnist": (10, 1), "resisc45": (45, 18),
-  "patch_camelyon": (2, 1), "gtsrb": (43, 3), "fgvc_aircraft": (100, 2),
+  "patch_camelyon": (2, 1), "gtsrb": (43, 3), "fgvc_aircraft": (100, 2), "birdsnap": (500, 1), "caltech101": (102, 34),
+  "clevr_counts": (8, 1), "country211": (211, 5), "fer2013": (7, 6), "hateful_memes": (2, 1), "kitti": (4, 1),
+  "kinetics700": (700, 28), "pascal_voc2007": (20, 1), "sst2": (2, 1), "stanford_cars": (196, 8), "sun397": (397, 2),
+  "ucf101": (101, 48),
 }  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 Sources: the 80 and the 7 ImageNet templates are those of OpenAI's notebook `Prompt_Engineering_for_ImageNet.ipynb`
 (github.com/openai/CLIP, MIT License, Copyright (c) 2021 OpenAI), as open_clip 3.3.0 ships them; the flower template is
-that of CLIP (arXiv 2103.00020, section 3.1.4); the CIFAR-10 names are Krizhevsky's (2009), the flower names those of
-TensorFlow's flower_photos. The other sets and their source stand in `evaluate.benchmarks`.
+that of CLIP (arXiv 2103.00020, section 3.1.4), the flower names are those of TensorFlow's flower_photos. The other
+sets and their source stand in `evaluate.benchmarks`.
 """
 
 import re
@@ -117,7 +117,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
   "imagenet": IMAGENET,
-  "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
   "flowers": ("daisy", "dandelion", "rose", "sunflower", "tulip"),
   **benchmarks.NAMES,
 }
