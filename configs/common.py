@@ -78,6 +78,17 @@ def held_out(size: int, length: int) -> list[tuple]:
   return [*pair, ("interleave", length, 1, {"rule": "first"}), ("pictures", size), ("pack", length, 1)]
 
 
+LARS_EXCLUDED = r".*norm.*|.*/bias|classifier/.*"
+"""What SimCLR's LARS neither adapts nor decays: norms, biases and the classifier that only watches
+(lars_optimizer.py)."""
+
+
+def lars(wd: float) -> list[tuple[str, dict]]:
+  """LARS groups: decay `wd` and adapted rates for all but LARS_EXCLUDED."""
+  rule = dict(name="lars", b1=0.9)
+  return [(LARS_EXCLUDED, dict(eta=None, **rule)), (".*", dict(wd=wd, **rule))]
+
+
 SMALL = dict(variant="test", blocks=(1, 1, 1), width_multiplier=0.5)
 """A ResNet for two CPU cores: three basic blocks, features of 128."""
 

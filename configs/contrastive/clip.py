@@ -56,7 +56,7 @@ def get_config(arg=""):
     c.tokenizer = dict(kind="sentencepiece", length=24, learn=source, size=300)
   else:
     c.variant = a.variant
-    c.image = dict(dtype="bfloat16") if resnet else dict(dtype="bfloat16", remat="dots")
+    c.image = dict(dtype="bfloat16", remat="full" if resnet else "dots")
     c.text = dict(dtype="bfloat16", remat="dots")
     c.tokenizer = dict(kind="clip_bpe", length=77)
   c.preprocess = dict(normalize="clip")

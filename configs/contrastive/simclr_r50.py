@@ -13,9 +13,6 @@ import ml_collections
 from configs import common
 
 IMAGENET = 1_281_167
-EXCLUDED = r".*/norm_.*|.*/stem_norm_.*|.*norm.*|.*/bias|classifier/.*"
-"""What LARS neither adapts nor decays: norms, biases and the classifier that only watches (lars_optimizer.py)."""
-
 BROADER = [("motion_blur", 9, 0.2), ("equalize", 0.2), ("solarize", 0.5, 0.2), ("sobel", 0.1)]
 """What appendix B.2 adds; how often and how strong it does not say, and is ours."""
 
@@ -37,6 +34,7 @@ def get_config(arg=""):
     c.backbone = dict(variant="test")
   else:
     c.backbone = dict(variant=f"resnet{a.depth}", width_multiplier=a.width, dtype="bfloat16")
+    c.backbone.remat = "none" if a.width == 1 else "full"
   if a.sk:
     c.backbone.update(dict(sk_ratio=0.0625, stem="deep"))
   c.head = dict(layers=3 if v2 else 2, dim=128)
@@ -53,8 +51,7 @@ def get_config(arg=""):
   keep = ("keep", "image") if a.smoke else ("keep", "image", "label")
   transforms = [("preprocess", 20 if a.smoke else 256), keep]
   c.streams = dict(train=dict(source=source, transforms=transforms, batch=batch))
-  lars = dict(name="lars", b1=0.9)
-  c.optim = [(EXCLUDED, dict(eta=None, **lars)), (".*", dict(wd=1e-4 if v2 else 1e-6, **lars))]
+  c.optim = common.lars(wd=1e-4 if v2 else 1e-6)
   warmup = steps // 20 if v2 else min(10 * (IMAGENET // batch), steps // 10)
   c.schedule = dict(name="cosine", lr=0.1 if v2 else 0.075, scaling="sqrt", warmup=0 if a.smoke else warmup)
   c.workers = 0 if a.smoke else 8

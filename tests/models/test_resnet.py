@@ -1,9 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vljax import tree
-from vljax.models import fitting, resnet
+from vljax.models import fitting, modified_resnet, resnet
 
 # timm's and torchvision's counts without the classifier; with widths, table 1 of SimCLRv2 rounded to millions.
 COUNTS = {"resnet18": 11_176_512, "resnet34": 21_284_672, "resnet50": 23_508_032, "resnet101": 42_500_160}
@@ -62,3 +63,30 @@ def test_shortcuts_beside_selective_kernels_average_first(stride, size):
 def test_an_unknown_stem_names_the_nearest():
   with pytest.raises(ValueError, match="stem of ResNet 'cifra'; did you mean 'cifar'"):
     fitting.abstract(resnet.build("test", stem="cifra"))
+
+
+@pytest.mark.parametrize("build", [resnet.build, modified_resnet.build])
+def test_blocks_that_are_computed_again_change_nothing_but_memory(build):
+  """The gradient and the moved statistics are the same; less is kept for the backward pass."""
+  image = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+  made = build("test").init(jax.random.key(0), image)
+  # The last gains start at zero, where nothing flows back into a block's first layers.
+  params = jax.tree.map(lambda p: p + 0.1, made["params"])
+
+  def step(remat):
+    def loss(params):
+      x, new = build("test", remat=remat).apply({**made, "params": params}, image, train=True, mutable="batch_stats")
+      return jnp.square(x).mean(), new
+
+    forward = lambda params: jax.vjp(lambda p: loss(p)[0], params)[1]
+    kept = sum(x.size for x in jax.tree.leaves(jax.eval_shape(forward, params)) if x.shape[:1] == (4,))
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))(params), kept
+
+  (plain, plain_kept), (again, again_kept) = step("none"), step("full")
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, again)
+  assert again_kept < plain_kept / 2
+
+
+def test_an_unknown_remat_policy_is_answered_with_the_nearest():
+  with pytest.raises(ValueError, match="unknown remat policy 'ful'.*full"):
+    resnet.build("test", remat="ful").init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))

@@ -75,6 +75,28 @@ def test_the_classifier_sends_no_gradient_to_the_backbone(parsed, batch):
   assert np.any(gradient["classifier"]["kernel"])
 
 
+def test_the_classifier_learns_from_each_view(parsed, batch):
+  """Its loss is the mean over both views of their own entropies, not that of their mean logits."""
+  recipe, params, _ = start(dataclasses.replace(parsed, classes=3), batch)
+  rng = np.random.default_rng(0)
+  z = {name: rng.normal(size=(4, 8)).astype(np.float32) for name in "ab"}
+  logits, label = rng.normal(size=(4, 2, 3)).astype(np.float32), np.array([0, 1, 2, 0])
+  terms, metrics = recipe.phases[0].join(params, {**z, "logits": jnp.asarray(logits), "label": jnp.asarray(label)})
+  p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+  each = -np.log(p[np.arange(4)[:, None], np.arange(2), label[:, None]])
+  np.testing.assert_allclose(terms["probe"], each.mean(1).sum(), rtol=1e-5)
+  np.testing.assert_allclose(metrics["probe_accuracy"], (logits.argmax(-1) == label[:, None]).mean())
+
+
+def test_evaluations_say_what_they_need(parsed, root):
+  load = lambda *overrides: recipes.parse(config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", overrides))
+  source = "synthetic:pairs?n=32&size=16"
+  with pytest.raises(ValueError, match="kind 'knn' has labelled = None; knn and linear need one, online none"):
+    load(f"evals={ {'knn': {'kind': 'knn', 'source': source}} }")
+  with pytest.raises(ValueError, match=r"config.evals.own.kind = 'online' .* config.classes = 0 has none"):
+    load(f"evals={ {'own': {'kind': 'online', 'source': source}} }")
+
+
 def test_classes_may_be_the_partners(parsed, batch):
   """SupCon: views of a class attract each other, so labels change the loss, and streams must have them."""
   supervised = dataclasses.replace(parsed, loss={"name": "supervised_contrastive"})
@@ -96,11 +118,12 @@ def test_a_stream_without_labels_cannot_feed_the_classifier(parsed, batch):
 
 @pytest.fixture(scope="module")
 def workdir(root, tmp_path_factory):
-  """A finished smoke run with a kNN evaluation on the synthetic pictures' classes."""
+  """A finished smoke run with a classifier beside, and evaluations on the synthetic pictures' classes."""
   workdir = tmp_path_factory.mktemp("simclr") / "run"
   source = "synthetic:pairs?n=32&size=16"
-  evals = {"knn": {"kind": "knn", "labelled": source, "source": source}}
-  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", [f"evals={evals}"])
+  evals = {"knn": {"kind": "knn", "labelled": source, "source": source}, "own": {"kind": "online", "source": source}}
+  labels = [f"evals={evals}", "classes=6", "streams.train.transforms=[('preprocess', 16), ('keep', 'image', 'label')]"]
+  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", labels)
   assert experiment.train(raw, workdir)
   return workdir
 
@@ -116,4 +139,7 @@ def test_evaluations_read_the_running_statistics(workdir):
   features = recipe.predict["encode_image"](weights, image)
   moved = {**weights, "batch_stats": jax.tree.map(lambda x: x + 1.0, weights["batch_stats"])}
   assert features.shape == (4, recipe.model.backbone.width)
+  kernel, bias = weights["classifier"]["kernel"], weights["classifier"]["bias"]
+  np.testing.assert_allclose(recipe.predict["logits"](weights, image), features @ kernel + bias, atol=1e-5)
+  assert 0 <= rows[-1]["own/top1"] <= rows[-1]["own/top5"] <= 1
   assert not np.allclose(features, recipe.predict["encode_image"](moved, image))

@@ -95,6 +95,17 @@ def skip(rng: Rng, x: Float[Array, "b t d"], rate: float | Float[Array, ""]) -> 
   return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
 
 
+def call(block: nn.Module, x: Array, remat: str, **options: Any) -> Array:
+  """block(x, **options), of which the backward pass finds saved what `remat` says, a key of REMAT.
+
+  Raises:
+    ValueError: an unknown remat policy.
+  """
+  policy = config.choose("remat policy", remat, REMAT)
+  run = lambda block, x: block(x, **options)
+  return run(block, x) if policy is None else nn.remat(run, policy=policy)(block, x)
+
+
 class Layers(nn.Module):
   """`length` equal blocks whose parameters are stacked on a leading layer axis; how they run is the subclass's.
 

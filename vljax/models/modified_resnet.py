@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from vljax import parallel
 from vljax.layers.batch_norm import BatchNorm
+from vljax.layers.block import call
 from vljax.layers.conv import Conv
 from vljax.layers.embed import positions
 from vljax.layers.linear import Linear
@@ -84,6 +85,7 @@ class ModifiedResNet(nn.Module):
     base: channels of the first group; the feature has 32 times as many.
     image_size: a multiple of 32.
     heads: of the pooling; None means one per 64 channels.
+    remat: what the backward pass of a bottleneck computes again, a key of `layers.block.REMAT`.
     attention: implementation of `ops.attention`; None picks.
   """
 
@@ -92,6 +94,7 @@ class ModifiedResNet(nn.Module):
   image_size: int = 224
   heads: int | None = None
   dtype: Any = "float32"
+  remat: str = "none"
   attention: str | None = None
 
   activation = "relu"
@@ -122,7 +125,7 @@ class ModifiedResNet(nn.Module):
       for j in range(count):
         stride = 2 if i > 0 and j == 0 else 1
         block = Bottleneck(self.base * 2**i, stride, j == 0, self.dtype, name=f"group_{i}_{j}")
-        x = block(x, train=train)
+        x = call(block, x, self.remat, train=train)
     x = parallel.constrain(x.reshape(x.shape[0], -1, x.shape[-1]), Axis.BATCH, Axis.POSITION, Axis.EMBED)
     return MeanQuery(self.grid**2, self.heads or self.width // 64, self.dtype, self.attention, name="pool")(x)
 

@@ -73,6 +73,10 @@ class Projected(nn.Module):
     logits = self.classifier(jax.lax.stop_gradient(x)) if self.classes else None
     return self.head(x, train=train), logits
 
+  def logits(self, image: Float[Array, "b h w c"]) -> Float[Array, "b classes"]:
+    """What the classifier says of pictures, normalized as at evaluation; one without classes has none."""
+    return self.classifier(self.features(image))
+
   def features(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Float[Array, "b d"]:
     """What downstream tasks use: the representation before the head."""
     return self.backbone(image, train=train)

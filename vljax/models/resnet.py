@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from vljax import config
 from vljax.layers.batch_norm import BatchNorm
+from vljax.layers.block import call
 from vljax.layers.conv import Conv
 from vljax.layers.linear import Linear
 from vljax.models import variants
@@ -92,6 +93,7 @@ class ResNet(nn.Module):
     stem: `imagenet` (7 x 7, stride 2, max pool), `deep` (ResNet-D: three 3 x 3 in its place), `cifar` (3 x 3).
     sk_ratio: 0.0625 has selective kernels with ResNet-D's shortcuts, 0 neither (bottlenecks only).
     num_classes: of a linear classifier; None gives features.
+    remat: what the backward pass of a block computes again, a key of `layers.block.REMAT`.
   """
 
   blocks: tuple[int, ...]
@@ -102,6 +104,7 @@ class ResNet(nn.Module):
   num_classes: int | None = None
   image_size: int = 224
   dtype: Any = "float32"
+  remat: str = "none"
 
   activation = "relu"
   pool = "mean"
@@ -127,7 +130,7 @@ class ResNet(nn.Module):
         block = ResidualBlock(
           features, stride, self.bottleneck, project, self.sk_ratio, self.dtype, name=f"group_{i}_{j}"
         )
-        x = block(x, train=train)
+        x = call(block, x, self.remat, train=train)
     x = x.mean((1, 2))
     if self.num_classes is None:
       return x

@@ -36,23 +36,29 @@ class Head:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-  """Features of held-out pictures, classified by those of labelled ones.
+  """Held-out pictures, classified by their features.
 
   Attributes:
-    kind: `knn`, the votes of 20 neighbors, or `linear`, a logistic regression.
-    labelled: source of the pictures with known classes.
+    kind: `knn`, the votes of 20 labelled neighbors, `linear`, a logistic regression on labelled pictures, or `online`,
+      the classifier that is trained beside (`config.classes`).
     source: source of the pictures that are asked for.
+    labelled: `knn` and `linear`: source of the pictures with known classes.
     every: steps between evaluations; 0: at the end only.
     penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
     batch: examples per call.
   """
 
-  kind: Literal["knn", "linear"]
-  labelled: str
+  kind: Literal["knn", "linear", "online"]
   source: str
+  labelled: str | None = None
   every: int = 0
   penalties: tuple[float, ...] = probe.PENALTIES
   batch: int = 256
+
+  def __post_init__(self):
+    if (self.kind == "online") != (self.labelled is None):
+      found = f"an evaluation of kind {self.kind!r} has labelled = {self.labelled!r}"
+      raise ValueError(f"{found}; knn and linear need one, online none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +71,8 @@ class Config(Run):
     augment_other: steps for the second view, if they differ (the pairs of figure 5 change one branch only).
     loss: name and arguments of a loss of vljax.objectives.views; `supervised_contrastive` (SupCon) needs the field
       `label` of the streams.
-    classes: of a linear classifier that is trained beside, without gradients to the backbone; 0: none. It needs the
-      field `label`, too.
+    classes: of a linear classifier that is trained beside on each view, without gradients to the backbone; 0: none.
+      It needs the field `label`, too.
   """
 
   backbone: Mapping[str, Any]
@@ -76,6 +82,12 @@ class Config(Run):
   loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "nt_xent", "temperature": 0.1})
   classes: int = 0
   evals: Mapping[str, Evaluation] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name, evaluation in self.evals.items():
+      if evaluation.kind == "online" and not self.classes:
+        raise ValueError(f"config.evals.{name}.kind = 'online' asks the classifier, but config.classes = 0 has none")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
@@ -111,7 +123,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     (z, logits), new = model.apply({"params": params, **extras}, both, train=True, mutable=STATISTICS)
     out = {"a": z[:n], "b": z[n:]}
     if config.classes:
-      out["logits"] = 0.5 * (logits[:n] + logits[n:])
+      out["logits"] = jnp.stack([logits[:n], logits[n:]], 1)
     if labelled:
       out["label"] = batch["label"]
     return out, new
@@ -121,9 +133,10 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     loss, metrics = compare(z["a"], z["b"], z.get("label"))
     if not config.classes:
       return {"loss": loss}, metrics
-    entropy = optax.softmax_cross_entropy_with_integer_labels(z["logits"], z["label"])
-    right = (z["logits"].argmax(-1) == z["label"]).mean()
-    return {"loss": loss, "probe": entropy.sum()}, {**metrics, "probe_accuracy": right}
+    label = jnp.broadcast_to(z["label"][:, None], z["logits"].shape[:2])
+    entropy = optax.softmax_cross_entropy_with_integer_labels(z["logits"], label)
+    right = (z["logits"].argmax(-1) == label).mean()
+    return {"loss": loss, "probe": entropy.mean(1).sum()}, {**metrics, "probe_accuracy": right}
 
   terms = ("loss", "probe") if config.classes else ("loss",)
   weights = lambda batch: dict.fromkeys(terms, len(batch["image"]))
@@ -131,13 +144,19 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   encode = jax.jit(lambda weights, image: encode_image(model, weights, image))
   evals = {name: _evaluation(e, backbone.image_size) for name, e in config.evals.items()}
   predict = {"encode_image": encode}
+  if config.classes:
+    predict["logits"] = jax.jit(lambda weights, image: model.apply(variables(weights), see(image), method="logits"))
   return Recipe(init=init, phases=(phase,), prepare=prepare, predict=predict, evals=evals, model=model)
 
 
 def encode_image(model: Projected, weights: Params, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
   """The backbone's features of pictures of the model's size."""
-  image = unit_interval(parallel.constrain(image, Axis.BATCH, None, None, None))
-  return model.apply(variables(weights), image, method="features")
+  return model.apply(variables(weights), see(image), method="features")
+
+
+def see(image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+  """Raw pictures as the backbone takes them, divided over the mesh."""
+  return unit_interval(parallel.constrain(image, Axis.BATCH, None, None, None))
 
 
 def unit_interval(image: Array) -> Float[Array, "..."]:
@@ -168,15 +187,17 @@ def check_fields(batch: Batch, labelled: bool) -> None:
 
 def _evaluation(evaluation: Evaluation, size: int) -> Eval:
   @functools.cache
-  def opened() -> tuple[Gallery, Gallery]:
-    see = transforms.build([("preprocess", size), ("keep", "image")])
-    find = lambda source: Gallery(sources.open(source), see, None, evaluation.batch)
-    return find(evaluation.labelled), find(evaluation.source)
+  def opened() -> list[Gallery]:
+    transform = transforms.build([("preprocess", size), ("keep", "image")])
+    uris = [uri for uri in (evaluation.source, evaluation.labelled) if uri is not None]
+    return [Gallery(sources.open(uri), transform, None, evaluation.batch) for uri in uris]
 
   def run(predict: Mapping[str, Any], params: Params) -> dict[str, float]:
-    labelled, asked = opened()
+    asked, *labelled = opened()
+    if evaluation.kind == "online":
+      return asked.classify(predict, params)
     if evaluation.kind == "knn":
-      return asked.knn(labelled, predict, params)
-    return asked.probe(labelled, predict, params, evaluation.penalties)
+      return asked.knn(labelled[0], predict, params)
+    return asked.probe(labelled[0], predict, params, evaluation.penalties)
 
   return Eval(run, every=evaluation.every, open=opened)
