@@ -1,5 +1,7 @@
 """The bundle of a Flamingo: prompts of texts and media, text, likelihoods, maps."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from etils import epath
 from flax.core import meta
 
 from vljax.data import interleave, tokenizers
-from vljax.flamingo import FlamingoBundle
+from vljax.flamingo import FlamingoBundle, FlamingoSpeaker
 from vljax.models import flamingo
 from vljax.recipes import clip
 
@@ -82,6 +84,22 @@ def test_features_of_media_are_means_of_what_the_vision_encoder_gives(bundle, pi
   wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
   for batch in (3, 2):
     np.testing.assert_allclose(bundle.image_features([a, b, [a, b]], batch), wanted, atol=1e-5)
+
+
+def test_kernels_of_an_nfnet_are_standardized_once(bundle, pictures):
+  """They are plain convolutions when the bundle is asked, and what it says is what the model says."""
+  vision = dict(tower="nfnet", variant="test", image_size=32)
+  model = flamingo.build("test", vision=vision, lm=dict(vocab=bundle.tokenizer.pieces, length=64))
+  params = meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs()))["params"]
+  opened = jax.tree.map_with_path(lambda k, x: x + 0.8 if "gate" in str(k[-1]) else x, params)
+  made = dataclasses.replace(bundle, model=model, params=opened)
+  inputs = made.read([[pictures[0], "a red dog"]])
+  plain = FlamingoSpeaker(model, made.rules)
+  wanted = plain.visual(opened, inputs["images"], inputs["frames"])[0]
+  np.testing.assert_allclose(made.encode_image(pictures[:1]), wanted, atol=1e-4)
+  traced = lambda speaker, weights: str(jax.make_jaxpr(speaker.visual)(weights, inputs["images"], inputs["frames"]))
+  assert traced(plain, opened).count("= rsqrt") > traced(made.speaker, made.weights).count("= rsqrt") + 10
+  assert made.generate([pictures[0], "a red"], max_tokens=3)
 
 
 def test_maps_have_a_share_for_each_position(bundle, pictures):

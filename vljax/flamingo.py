@@ -18,7 +18,7 @@ from vljax.generate import Inputs
 from vljax.generate.writer import padded
 from vljax.language import LanguageBundle
 from vljax.layers.batch_norm import variables
-from vljax.models import flamingo
+from vljax.models import flamingo, nfnet
 from vljax.recipes import clip
 from vljax.types import Bool, Float, Int, Params, UInt8
 
@@ -79,7 +79,13 @@ class FlamingoBundle(LanguageBundle):
 
   @functools.cached_property
   def speaker(self) -> FlamingoSpeaker:
-    return FlamingoSpeaker(self.model, self.rules)
+    return FlamingoSpeaker(nfnet.viewed(self.model, "vision")[0], self.rules)
+
+  @functools.cached_property
+  def weights(self) -> Params:
+    """The parameters, an NFNet's kernels standardized once and for all."""
+    _, view = nfnet.viewed(self.model, "vision")
+    return self.params if view is None else jax.jit(view)(self.params)
 
   @property
   def length(self) -> int:
@@ -145,21 +151,21 @@ class FlamingoBundle(LanguageBundle):
     """The visual tokens of pictures and clips; one picture alone is a list of one."""
     media = list(media) if isinstance(media, list | tuple) else [media]
     images, frames = self._media([media])
-    return np.asarray(self._encode(self.params, images, frames))[0]
+    return np.asarray(self._encode(self.weights, images, frames))[0]
 
   def image_features(self, media: Sequence[Any], batch: int = 32) -> Float[np.ndarray, "n d"]:
     """What the vision encoder gives of pictures and clips, the mean over positions and frames, of length 1."""
     made = []
     for start in range(0, len(media), batch):
       images, frames = self._media([[medium] for medium in media[start : start + batch]])
-      made.append(np.asarray(self._features(self.params, images[:, 0], frames[:, 0])))
+      made.append(np.asarray(self._features(self.weights, images[:, 0], frames[:, 0])))
     return np.concatenate(made)
 
   def attention_map(self, prompt: Sequence[Part], layer: int) -> tuple[list[str], Float[np.ndarray, "t f i j"]]:
     """(the pieces of a prompt, where in its picture each looks in a gated block): see `Flamingo.attention_map`."""
     inputs = self.read([prompt])
     real = np.asarray(inputs["real"])[0]
-    maps = self._look(self.params, {**inputs, "layer": layer})
+    maps = self._look(self.weights, {**inputs, "layer": layer})
     return [self.words.decode([int(i)]) for i in inputs["tokens"][0][real]], np.asarray(maps)[0][real]
 
   def _media(
@@ -186,7 +192,7 @@ class FlamingoBundle(LanguageBundle):
 
   def _look(self, params: Params, inputs: Inputs) -> Any:
     images = self.rules.apply(jnp.asarray(inputs["images"]))
-    return self.model.apply(
+    return self.speaker.model.apply(
       variables(params), inputs["tokens"], images, inputs["phi"], inputs["layer"], frames=inputs["frames"],
       key_padding=inputs["real"], method="attention_map",
     )  # fmt: skip

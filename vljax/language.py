@@ -56,6 +56,11 @@ class LanguageBundle:
     return DecoderSpeaker(self.model)
 
   @property
+  def weights(self) -> Params:
+    """The parameters as the speaker takes them."""
+    return self.params
+
+  @property
   def stops(self) -> tuple[int, ...]:
     """The ids that end a text."""
     named = (self.token_id(name) for name in self.ends)
@@ -101,7 +106,7 @@ class LanguageBundle:
   @functools.cached_property
   def writer(self) -> Writer:
     """The model on tokens instead of texts."""
-    return Writer(self.speaker, self.params, () if self.tokenizer is None else self.stops)
+    return Writer(self.speaker, self.weights, () if self.tokenizer is None else self.stops)
 
   def generate(self, prompt: Prompt, max_tokens: int = 64, *, stream: bool = False, **options: Any) -> Any:
     """What the model writes after a prompt; with `stream` an iterator over its pieces as they come.
