@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     "--nearest", help="a model whose picture features choose the nearest examples (RICES); self: the Flamingo's own"
   )
   parser.add_argument("--frames", type=int, help="of a video, the middle ones; default: pictures")
-  parser.add_argument("--rate", type=float, default=3.0, help="video: frames per second")
+  parser.add_argument("--rate", type=float, help="video: frames per second, 3 if not given")
   parser.add_argument(
     "--fps", type=float, help="of videos that are lists of pictures or filmstrips, which do not say it"
   )
@@ -64,11 +64,18 @@ def main(argv: list[str]) -> int:
     raise ValueError(
       f"--seeds={args.seeds} with --nearest; legal: one of them, as the nearest examples are always the same"
     )
+  if args.seeds < 1:
+    raise ValueError(f"--seeds={args.seeds}; legal: 1 or more")
+  if args.frames is None and not (args.rate is args.fps is None):
+    raise ValueError("--rate and --fps are of videos, whose number of frames is to be given; legal: with --frames")
   template = templates.template(args.task)
   if args.frames is None:
     steps, medium = [("decode",)], "image"
   else:
-    steps, medium = [("clip", args.frames, args.rate, {"rule": "middle", "fps": args.fps})], "video"
+    steps, medium = (
+      [("clip", args.frames, 3.0 if args.rate is None else args.rate, {"rule": "middle", "fps": args.fps})],
+      "video",
+    )
   open_ = lambda uri: Examples(sources.open(uri), args.answer, template.fields, steps, medium)
   queries, support = open_(args.source).subset(args.most, args.seed), open_(args.support)
   if args.per_class is None:

@@ -87,6 +87,10 @@ def test_clips_of_each_class_near_the_own_features(run):
   assert printed[0]["top1/std"] == pytest.approx(abs(top1[0] - top1[1]) / 2**0.5)
   with pytest.raises(ValueError, match="--seeds=2 with --nearest; legal: one of them"):
     run(*flags, "--seeds=2", "--nearest=self")
+  with pytest.raises(ValueError, match="--seeds=0; legal: 1 or more"):
+    run(*flags, "--seeds=0")
+  with pytest.raises(ValueError, match="--rate and --fps are of videos"):
+    run("--rate=2")
 
 
 def test_a_model_that_sees_nothing_is_refused(main, smoke_workdir, tmp_path):
