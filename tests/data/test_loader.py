@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vljax.data import transforms
-from vljax.data.loader import Loader, Stream, eval_batches
+from vljax.data.loader import Loader, Stream
 from vljax.data.tokenizers import train_sentencepiece
 
 
@@ -257,41 +257,3 @@ def test_cache_changes_nothing_but_the_reads(crops):
   ]
   assert equal(*made)
   assert cached.reads < plain.reads - 30
-
-
-def test_eval_sees_each_example_once_in_order():
-  batches = list(eval_batches(Numbers(23), noisy, 8, threads=2))
-  assert [b["x"].shape for b in batches] == [(8,)] * 3
-  assert [int(b["valid"].sum()) for b in batches] == [8, 8, 7]
-  assert np.concatenate([b["x"][b["valid"]] for b in batches]).tolist() == list(range(23))
-  assert batches[-1]["noise"][-1].tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("processes", [2, 4])
-def test_eval_processes_yield_as_many_batches(processes):
-  parts = [
-    list(eval_batches(Numbers(17), noisy, 8, process_index=p, process_count=processes)) for p in range(processes)
-  ]
-  assert {len(part) for part in parts} == {3}
-  joined = [{k: np.concatenate([part[i][k] for part in parts]) for k in parts[0][0]} for i in range(3)]
-  assert equal(joined, list(eval_batches(Numbers(17), noisy, 8)))
-
-
-def test_eval_marks_broken_examples():
-  batches = list(eval_batches(Numbers(40, broken=[0, 1, 2, 3, 9]), noisy, 4))
-  assert [b["valid"].tolist() for b in batches[:3]] == [[False] * 4, [True] * 4, [True, False, True, True]]
-  with pytest.raises(ValueError, match="10 of 40 examples are broken|6 of"):
-    list(eval_batches(Numbers(40, broken=range(10, 20)), noisy, 4))
-
-
-def test_eval_keeps_texts():
-  keep_all = lambda example, rng: {"x": np.int64(example["x"]), "key": example["key"]}
-  assert list(eval_batches(Numbers(3), keep_all, 2))[1]["key"] == ["n2", None]
-
-
-def test_eval_can_be_left_early():
-  batches = eval_batches(Numbers(1000), noisy, 4)
-  assert next(batches)["valid"].all()
-  batches.close()
-  with pytest.raises(StopIteration):
-    next(batches)

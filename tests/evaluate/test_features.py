@@ -1,7 +1,6 @@
-"""Features in the order of the data, padding dropped."""
+"""Features in the order of the data."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,19 +8,7 @@ from vljax import parallel
 from vljax.evaluate import features
 
 
-def batches():
-  yield {"x": np.arange(4.0), "label": np.arange(4), "valid": np.array([True, True, False, True])}
-  yield {"x": np.arange(4.0, 8.0), "label": np.arange(4, 8), "valid": np.array([True, False, False, False])}
-
-
-def test_collect_keeps_real_rows_in_order():
-  double = jax.jit(lambda batch: {"z": jnp.stack([batch["x"], 2 * batch["x"]], axis=1)})
-  found = features.collect(double, batches(), keep=("label",))
-  np.testing.assert_array_equal(found["label"], [0, 1, 3, 4])
-  np.testing.assert_array_equal(found["output"]["z"], [[0, 0], [1, 2], [3, 6], [4, 8]])
-
-
-def test_collect_dispatches_ahead_of_the_fetch():
+def test_encode_dispatches_ahead_of_the_fetch():
   events = []
 
   class Output:
@@ -30,21 +17,14 @@ def test_collect_dispatches_ahead_of_the_fetch():
 
     def __array__(self, dtype=None, copy=None):
       events.append(f"fetch {self.i}")
-      return np.zeros(1)
+      return np.full(1, self.i)
 
-  def predict(batch):
-    events.append(f"dispatch {batch['i']}")
-    return Output(batch["i"])
+  def function(part):
+    events.append(f"dispatch {part[0]}")
+    return Output(part[0])
 
-  features.collect(predict, ({"i": i} for i in range(3)))
+  np.testing.assert_array_equal(features.encode(function, range(3), batch=1), range(3))
   assert events == ["dispatch 0", "dispatch 1", "fetch 0", "dispatch 2", "fetch 1", "fetch 2"]
-
-
-def test_collect_names_what_is_missing():
-  with pytest.raises(ValueError, match=r"no field 'lable'; it has \['label', 'valid', 'x'\]"):
-    features.collect(lambda batch: batch["x"], batches(), keep=("lable",))
-  with pytest.raises(ValueError, match="gave no batch"):
-    features.collect(lambda batch: batch["x"], [])
 
 
 @pytest.mark.parametrize("n", [1, 4, 5])

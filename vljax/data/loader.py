@@ -5,11 +5,10 @@ made from (seed, i). Batch b of a run on P processes is rows b * B to (b + 1) * 
 the position of a run is one number, the batches consumed, and processes, threads and workers may change at will.
 """
 
-import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -157,47 +156,6 @@ class Loader:
     self.close()
 
 
-def eval_batches(
-  source: Sequence[dict],
-  transform: Transform,
-  batch: int,
-  *,
-  seed: int = 0,
-  process_index: int = 0,
-  process_count: int = 1,
-  threads: int | None = None,
-  prefetch: int = 2,
-  max_broken: float = 0.05,
-) -> Iterator[dict[str, Any]]:
-  """Each example once, in order, in batches of equal size with a mask `valid`, bool [b].
-
-  The rows after the last example, and broken examples, are zeros and not valid. Every process yields the same number
-  of batches. Fields that are no arrays come as lists.
-
-  Raises:
-    ValueError: as `Loader`, but for the size of the source.
-  """
-  stream = Stream(source, transform, seed, shuffle=False)
-  local = batching.shard(batch, process_index, process_count)
-
-  def row(i: int) -> Row:
-    if i >= len(stream):
-      return Row(None)
-    example, failure = stream.read(i, np.random.default_rng((seed, i)))
-    return Row(example, (failure,) if failure else ())
-
-  count = math.ceil(len(stream) / batch)
-  rows = _Chunks(row, batch, process_index * local, local, 0, count)
-  batches = iter(_dataset(rows, _padded_batch(stream), threads, 0, prefetch))
-  broken = Broken(max_broken)
-  try:
-    for made, failures in batches:
-      broken.add(int(made["valid"].sum()), failures)
-      yield made
-  finally:
-    batches.close()
-
-
 class _Chunks:
   """This process's rows of all batches, a few at a time, as a source for grain: its cost is per element."""
 
@@ -259,22 +217,6 @@ def _training_batch(chunks: Sequence[list[Row]]) -> tuple[dict[str, np.ndarray],
       f"{ATTEMPTS} examples in a row are broken; the last one is {failures[-1].key}: {failures[-1].cause}"
     )
   return batching.numeric(batching.stack(examples)), failures
-
-
-def _padded_batch(stream: Stream) -> Callable:
-  def make(chunks: Sequence[list[Row]]) -> tuple[dict[str, Any], list[Failure]]:
-    rows = [row for chunk in chunks for row in chunk]
-    failures = [failure for row in rows for failure in row.failures]
-    good = next((row.example for row in rows if row.example is not None), None)
-    blank = {name: _blank(value) for name, value in (good or stream[0].example).items()}
-    batch = batching.stack([blank if row.example is None else row.example for row in rows])
-    return batch | {"valid": np.array([row.example is not None for row in rows])}, failures
-
-  return make
-
-
-def _blank(value: Any) -> Any:
-  return np.zeros_like(value) if isinstance(value, np.ndarray | np.generic | bool | int | float) else None
 
 
 def _copy(example: dict) -> dict:

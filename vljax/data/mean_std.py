@@ -1,8 +1,5 @@
 """Constants that images are normalized with, by name; recipes apply them on the device."""
 
-import math
-from collections.abc import Sequence
-
 from vljax import config
 
 Rgb = tuple[float, float, float]
@@ -19,9 +16,3 @@ MEAN_STD: dict[str, tuple[Rgb, Rgb]] = {
 def mean_std(name: str) -> tuple[Rgb, Rgb]:
   """The (mean, std) of a name; raises a ValueError with the nearest legal one."""
   return config.choose("normalization", name, MEAN_STD)
-
-
-def name_of(mean: Sequence[float], std: Sequence[float]) -> str | None:
-  """The name of given constants, or None if they are nobody's."""
-  close = lambda a, b: len(a) == len(b) and all(math.isclose(x, y, abs_tol=1e-6) for x, y in zip(a, b, strict=True))
-  return next((name for name, (m, s) in MEAN_STD.items() if close(m, mean) and close(s, std)), None)
