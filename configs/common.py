@@ -159,5 +159,7 @@ def classification(a: ml_collections.ConfigDict, batch: int, epochs: int) -> ml_
   crop = [("decode",), ("random_resized_crop", data.size, (0.08, 1.0)), ("flip_lr",), ("keep", "image", "label")]
   c.streams = dict(train=dict(source=data.train, transforms=crop, batch=batch, cache=bool(a.cifar)))
   c.evals = dict(val=dict(kind="top", source=data.val, batch=8 if a.smoke else 256))
+  if not (a.smoke or a.cifar):
+    c.evals.val.crop = 0.875
   c.workers = 0 if a.smoke or a.cifar else 8
   return c

@@ -131,6 +131,17 @@ def test_unknown_mode():
     images.preprocess(np.zeros((4, 4, 3), np.uint8), 4, "shortst")
 
 
+@pytest.mark.parametrize("shape", [(48, 48, 3), (50, 70, 3), (71, 43, 3)])
+def test_the_middle_square_may_keep_a_share_of_the_short_side(shape):
+  """7/8 at 28 px is the middle 28 px of the square at 32 px."""
+  picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  whole = images.preprocess(picture, 32)
+  np.testing.assert_array_equal(images.preprocess(picture, 28, crop=0.875), whole[2:30, 2:30])
+  for mode, crop in (("shortest", 0.0), ("shortest", 1.1), ("squash", 0.9)):
+    with pytest.raises(ValueError, match=f"crop = {crop} with mode '{mode}'; legal: "):
+      images.preprocess(picture, 28, mode, crop=crop)
+
+
 def test_constants():
   mean, std = mean_std.mean_std("clip")
   assert mean == (0.48145466, 0.4578275, 0.40821073)

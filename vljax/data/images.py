@@ -24,7 +24,7 @@ RESIZE_MODES = ("shortest", "longest", "squash")
 
 
 def preprocess(
-  picture: decode.Picture, size: int, mode: str = "shortest", interpolation: str = "bicubic"
+  picture: decode.Picture, size: int, mode: str = "shortest", interpolation: str = "bicubic", crop: float = 1.0
 ) -> UInt8[np.ndarray, "h w 3"]:
   """What published towers are shown, before normalization: [size size 3].
 
@@ -33,9 +33,17 @@ def preprocess(
   and a transparent one with its colors weighted by alpha. Hugging Face's processor converts first, and rounds an odd
   crop down where torchvision rounds to even; the pixels are the same otherwise. `longest` is open_clip's (pad with
   black), `squash` ignores the aspect ratio.
+
+  Args:
+    crop: the share of the resized short side that the square in the middle keeps (timm's crop_pct).
+
+  Raises:
+    ValueError: an unknown mode, a picture that cannot be read, or a crop out of (0, 1] or beside another mode.
   """
   config.choose("resize mode", mode, dict.fromkeys(RESIZE_MODES))
-  image = resize(decode.load(decode.open_any(picture)), size, mode, interpolation)
+  if not 0 < crop <= 1 or (crop < 1 and mode != "shortest"):
+    raise ValueError(f"crop = {crop} with mode {mode!r}; legal: 'shortest' with above 0 to 1, others with 1")
+  image = resize(decode.load(decode.open_any(picture)), int(size / crop), mode, interpolation)
   return decode.to_array(center_crop(image, size))
 
 

@@ -48,9 +48,11 @@ class Preprocess(Transform):
   size: int
   mode: ResizeMode = "shortest"
   interpolation: Interpolation = "bicubic"
+  crop: float = 1.0
 
   def __call__(self, example, rng):
-    return example | {"image": images.preprocess(value_of(example, "image"), self.size, self.mode, self.interpolation)}
+    image = images.preprocess(value_of(example, "image"), self.size, self.mode, self.interpolation, self.crop)
+    return example | {"image": image}
 
 
 @dataclasses.dataclass(frozen=True)

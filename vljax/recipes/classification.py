@@ -41,6 +41,7 @@ class Evaluation:
     labelled: `knn` and `probe`: the source of the examples that vote or train.
     every: steps between evaluations; 0: at the end only.
     penalties: of `probe`, tried on a fifth of the labelled pictures; one alone is taken as it is.
+    crop: the share of the short side that the middle square of a picture keeps (0.875: 224 px out of 256).
     batch: examples per call.
   """
 
@@ -49,6 +50,7 @@ class Evaluation:
   labelled: str | None = None
   every: int = 0
   penalties: tuple[float, ...] = probe.PENALTIES
+  crop: float = 1.0
   batch: int = 256
 
   def __post_init__(self):
@@ -201,7 +203,7 @@ def _evaluation(evaluation: Evaluation, config: Config, model: Classifier) -> Ev
   def opened() -> list[Gallery]:
     uris = [uri for uri in (evaluation.source, evaluation.labelled) if uri is not None]
     size = model.backbone.image_size
-    found = [clip.gallery(uri, config.preprocess, size, None, evaluation.batch) for uri in uris]
+    found = [clip.gallery(uri, config.preprocess, size, None, evaluation.batch, evaluation.crop) for uri in uris]
     for uri, part in zip(uris, found, strict=True):
       if len(part.source.classes or ()) != config.classes:
         raise ValueError(f"config.classes = {config.classes}; the evaluation's source {uri} has {part.source.classes}")

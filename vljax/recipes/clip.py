@@ -332,10 +332,15 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
 
 
 def gallery(
-  source: str, preprocess: Preprocess, size: int, tokenizer: tokenizers.Tokenizer | None, batch: int
+  source: str,
+  preprocess: Preprocess,
+  size: int,
+  tokenizer: tokenizers.Tokenizer | None,
+  batch: int,
+  crop: float = 1.0,
 ) -> Gallery:
-  """The held-out pictures of a source as the model sees them."""
-  steps = [("preprocess", size, preprocess.resize, preprocess.interpolation), ("keep", "image")]
+  """The held-out pictures of a source as the model sees them; `crop` of `data.images.preprocess`."""
+  steps = [("preprocess", size, preprocess.resize, preprocess.interpolation, crop), ("keep", "image")]
   return Gallery(sources.open(source), transforms.build(steps), tokenizer, batch)
 
 

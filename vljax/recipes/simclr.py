@@ -45,6 +45,7 @@ class Evaluation:
     labelled: `knn` and `linear`: source of the pictures with known classes.
     every: steps between evaluations; 0: at the end only.
     penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
+    crop: the share of the short side that the middle square of a picture keeps (0.875: 224 px out of 256).
     batch: examples per call.
   """
 
@@ -53,6 +54,7 @@ class Evaluation:
   labelled: str | None = None
   every: int = 0
   penalties: tuple[float, ...] = probe.PENALTIES
+  crop: float = 1.0
   batch: int = 256
 
   def __post_init__(self):
@@ -188,7 +190,7 @@ def check_fields(batch: Batch, labelled: bool) -> None:
 def _evaluation(evaluation: Evaluation, size: int) -> Eval:
   @functools.cache
   def opened() -> list[Gallery]:
-    transform = transforms.build([("preprocess", size), ("keep", "image")])
+    transform = transforms.build([("preprocess", size, "shortest", "bicubic", evaluation.crop), ("keep", "image")])
     uris = [uri for uri in (evaluation.source, evaluation.labelled) if uri is not None]
     return [Gallery(sources.open(uri), transform, None, evaluation.batch) for uri in uris]
 
