@@ -36,6 +36,7 @@ def get_config(arg=""):
   c.augment = common.views(16 if a.small else size, 0.2 if a.small else 0.08, a.strength)
   c.loss = dict(name="nt_xent", temperature=a.temperature or (0.2 if a.small else 0.5))
   if not tiny:
+    c.backbone.conv_init = "fan_in"
     c.optim = common.lars(wd=1e-4)
     c.schedule = dict(name="cosine", lr=1.0, scaling="linear", warmup=min(10 * (50_000 // batch), steps // 10))
   if not a.smoke:

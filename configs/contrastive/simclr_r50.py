@@ -33,7 +33,7 @@ def get_config(arg=""):
   if a.smoke:
     c.backbone = dict(variant="test")
   else:
-    c.backbone = dict(variant=f"resnet{a.depth}", width_multiplier=a.width, dtype="bfloat16")
+    c.backbone = dict(variant=f"resnet{a.depth}", width_multiplier=a.width, conv_init="fan_in", dtype="bfloat16")
     c.backbone.remat = "none" if a.width == 1 else "full"
   if a.sk:
     c.backbone.update(dict(sk_ratio=0.0625, stem="deep"))

@@ -49,7 +49,9 @@ def test_a_new_network_is_its_shortcuts(options):
 @pytest.mark.parametrize("size", [6, 7])
 def test_shortcuts_beside_selective_kernels_average_first(stride, size):
   """By windows of 2 x 2 that at stride 1 end at the edge and at stride 2 go on in zeros, as in SimCLRv2's code."""
-  block = resnet.ResidualBlock(2, stride, bottleneck=True, project=True, sk_ratio=0.0625, dtype="float32")
+  block = resnet.ResidualBlock(
+    2, stride, bottleneck=True, project=True, sk_ratio=0.0625, kernel_init=resnet.INITS["fan_out"], dtype="float32"
+  )
   x = np.random.default_rng(0).normal(size=(2, size, size, 3)).astype(np.float32)
   variables = block.init(jax.random.key(0), x, train=False)
   mean = lambda window: window.mean((1, 2)) if stride == 1 else window.sum((1, 2)) / 4
@@ -85,6 +87,23 @@ def test_blocks_that_are_computed_again_change_nothing_but_memory(build):
   (plain, plain_kept), (again, again_kept) = step("none"), step("full")
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), plain, again)
   assert again_kept < plain_kept / 2
+
+
+@pytest.mark.parametrize(
+  ("name", "variance"), [("fan_out", lambda n, m: 2 / (9 * m)), ("fan_in", lambda n, m: 1 / (9 * n))]
+)
+def test_kernels_are_drawn_by_rule(name, variance):
+  """`fan_in` as TensorFlow's variance_scaling_initializer has it: truncated at two of its deviations."""
+  params = jax.jit(resnet.build("test", conv_init=name).init)(jax.random.key(0), np.zeros((1, 16, 16, 3)))["params"]
+  kernel = np.asarray(params["group_1_0"]["conv_1"]["kernel"].unbox())
+  wanted = variance(*kernel.shape[2:])
+  assert kernel.var() == pytest.approx(wanted, rel=0.03)
+  assert (np.abs(kernel).max() < 2.3 * wanted**0.5) == (name == "fan_in")
+
+
+def test_an_unknown_rule_is_answered_with_the_nearest():
+  with pytest.raises(ValueError, match="unknown conv_init of ResNet 'fan_inn'; did you mean 'fan_in'"):
+    resnet.build("test", conv_init="fan_inn")
 
 
 def test_an_unknown_remat_policy_is_answered_with_the_nearest():
