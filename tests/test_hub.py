@@ -1,5 +1,8 @@
 import io
 import re
+import shlex
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -214,6 +217,19 @@ def test_runs_without_texts_open(seeing, picture):
     found.encode_text("a red circle")
   with pytest.raises(ValueError, match="unknown function of this model 'image_features'"):
     found.image_features(picture)
+
+
+def test_what_a_finished_run_says_comes_next_runs(root, monkeypatch, tmp_path, seeing, capsys):
+  """As it is printed, with a picture and a folder in their places."""
+  monkeypatch.chdir(root)
+  Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+  lines = [shlex.split(line[27:]) for line in experiment.next_steps(seeing, "simclr").splitlines()[2:]]
+  (_, _, code), (_, file, *flags) = lines
+  exec(code.replace("PICTURE.jpg", f"{tmp_path}/a.png"), {})
+  assert capsys.readouterr().out.startswith("(1, ")
+  flags = [flag.replace("PICTURES", str(tmp_path)).replace("FEATURES", f"{tmp_path}/features") for flag in flags]
+  subprocess.run([sys.executable, file, *flags], check=True, capture_output=True)
+  assert any((tmp_path / "features").iterdir())
 
 
 @pytest.mark.slow

@@ -125,10 +125,14 @@ Next:
   open it in a notebook    {bin}/pip install jupyterlab
                            WORKDIR={anywhere} SOURCE=folder:PICTURES {bin}/jupyter lab notebooks/flamingo_fewshot.ipynb
 """
+  opened = f"import vljax; print(vljax.hub.load({json.dumps(str(workdir))})"
   if recipe != "clip":
-    load = f"from vljax.checkpoint.load import load_params; print(load_params({json.dumps(str(workdir))})[0].keys())"
-    return f"\nNext:\n  its weights              {bin}/python -c {shlex.quote(load)}\n"
-  load = f"import vljax; print(vljax.hub.load({json.dumps(str(workdir))}).encode_text('a red heart').shape)"
+    return f"""
+Next:
+  open it                  {bin}/python -c {shlex.quote(f"{opened}.encode_image(['PICTURE.jpg']).shape)")}
+  features of a folder     {bin}/python launch/encode.py --model={folder} --source=folder:PICTURES --to=FEATURES
+"""
+  load = f"{opened}.encode_text('a red heart').shape)"
   return f"""
 Next:
   open it in a notebook    {bin}/pip install jupyterlab
