@@ -72,10 +72,8 @@ def main(argv: list[str]) -> int:
   if args.frames is None:
     steps, medium = [("decode",)], "image"
   else:
-    steps, medium = (
-      [("clip", args.frames, 3.0 if args.rate is None else args.rate, {"rule": "middle", "fps": args.fps})],
-      "video",
-    )
+    rate = 3.0 if args.rate is None else args.rate
+    steps, medium = [("clip", args.frames, rate, {"rule": "middle", "fps": args.fps})], "video"
   open_ = lambda uri: Examples(sources.open(uri), args.answer, template.fields, steps, medium)
   queries, support = open_(args.source).subset(args.most, args.seed), open_(args.support)
   if args.per_class is None:

@@ -13,6 +13,7 @@ import ml_collections
 from configs import common
 
 IMAGENET = 1_281_167
+
 BROADER = [("motion_blur", 9, 0.2), ("equalize", 0.2), ("solarize", 0.5, 0.2), ("sobel", 0.1)]
 """What appendix B.2 adds; how often and how strong it does not say, and is ours."""
 
