@@ -92,6 +92,15 @@ def test_streams_count_as_they_are_combined(root, combine, steps):
   assert found.flops == pytest.approx(alone.flops * (2 if combine == "accumulate" else 1))
 
 
+def test_a_lazy_stream_counts_as_often_as_it_is_due(root):
+  flops = lambda every: (
+    plan.plan(
+      config.load(f"{root}/configs/contrastive/clip_two_sets.py:smoke", [f"streams.emoji.every={every}", "steps=8"]), 1
+    ).flops
+  )
+  assert flops(4) == pytest.approx(5 / 8 * flops(1))
+
+
 def test_streams_that_cannot_be_merged_have_no_plan(root):
   load = lambda *overrides: config.load(f"{root}/configs/contrastive/clip_two_sets.py:smoke,combine=merge", overrides)
   assert plan.plan(load(), 1).flops > 0

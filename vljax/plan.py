@@ -58,9 +58,9 @@ HORIZON = 5040
 class Plan:
   """Bytes on the fullest device at the fullest step, and the mean work of a step.
 
-  Steps differ where `combine` takes the streams in turn, a phase is lazy (`every`) or the recipe draws what is due. So
-  activations and loss are the most of any phase and stream, which run one after the other, and FLOPs the mean over the
-  steps of the run (of a long run, over its first 5,040). Merged streams count as the one batch that they make.
+  Steps differ where `combine` takes the streams in turn, a phase or stream is lazy (`every`) or the recipe draws what
+  is due. So activations and loss are the most of any phase and stream, which run one after the other, and FLOPs the
+  mean over the steps of the run (of a long run, over its first 5,040). Merged streams count as one batch.
 
   Attributes:
     mesh: axis to ways.
@@ -200,7 +200,8 @@ def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules:
 def _due(parsed: Run, recipe: Recipe) -> dict[tuple[str, str], float]:
   """Each phase with a stream, or with streams that are merged ("a+b"), to how often it is due in a step on average."""
   steps = min(parsed.steps, HORIZON)
-  times = collections.Counter(one for step in range(steps) for one in due_at(recipe, step, parsed.combine))
+  due = (due_at(recipe, step, parsed.combine, parsed.shares) for step in range(steps))
+  times = collections.Counter(one for pairs in due for one in pairs)
   return {one: count / steps for one, count in times.items()}
 
 

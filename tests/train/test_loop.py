@@ -29,10 +29,11 @@ def recipe(streams=("train",), trains=".*", **fields):
   return Recipe(init=init, phases=(Phase(name="gray", loss=loss, streams=streams, trains=trains),), **fields)
 
 
-def settings(steps=6, streams=("train",), **values):
+def settings(steps=6, streams=("train",), last_every=1, **values):
   stream = lambda i: dict(source=f"synthetic:pairs?n=40&size=8&seed={i}", batch=8, transforms=[("keep", "image")])
   values = {"checkpoint": {"every": 2, "keep": 9}, "log_every": 1, "schedule": {"lr": 0.1}, **values}
   found = {name: stream(i) for i, name in enumerate(streams)}
+  found[streams[-1]]["every"] = last_every
   return config.parse(dict(recipe="gray", steps=steps, streams=found, **values), Run)
 
 
@@ -95,10 +96,13 @@ def test_evaluations_follow_their_schedule_and_read_the_average(tmp_path):
   assert seen[2] != seen[3]
 
 
-@pytest.mark.parametrize("combine", ["accumulate", "round_robin"])
-def test_each_stream_goes_on_where_it_was(tmp_path, monkeypatch, combine, capsys):
-  names, consumed = ("pairs", "video"), {"accumulate": (6, 6), "round_robin": (3, 3)}[combine]
-  run = lambda workdir: loop.run(recipe(names), settings(streams=names, combine=combine), tmp_path / workdir)
+@pytest.mark.parametrize(
+  ("combine", "every", "consumed", "programs"),
+  [("accumulate", 1, (6, 6), 1), ("accumulate", 4, (6, 2), 2), ("round_robin", 1, (3, 3), 2)],
+)
+def test_each_stream_goes_on_where_it_was(tmp_path, monkeypatch, combine, every, consumed, programs, capsys):
+  names = ("pairs", "video")
+  run = lambda workdir: loop.run(recipe(names), settings(6, names, every, combine=combine), tmp_path / workdir)
   whole = run("whole")
   stop_at(monkeypatch, 3)
   assert run("parts") is None
@@ -107,7 +111,6 @@ def test_each_stream_goes_on_where_it_was(tmp_path, monkeypatch, combine, capsys
   with Manager(tmp_path / "parts") as manager:
     _, data, _ = manager.restore(host(whole).replace(rng=whole.rng))
   assert (data["pairs"], data["video"]) == consumed
-  programs = {"accumulate": 1, "round_robin": 2}[combine]
   shown = capsys.readouterr().err
   assert f"program {programs}:" in shown
   assert f"program {programs + 1}:" not in shown

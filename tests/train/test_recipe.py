@@ -4,7 +4,7 @@ import pytest
 import toys
 
 from vljax.train.recipe import Paired, Phase, Recipe
-from vljax.train.step import due_at
+from vljax.train.step import Share, due_at
 
 
 def phase(name="a", **fields):
@@ -52,6 +52,13 @@ def test_due_follows_every_and_combine():
   assert due_at(two, 1) == (("a", "x"), ("a", "y"))
   assert due_at(two, 1, "merge") == (("a", "x+y"),)
   assert [due_at(two, i, "round_robin") for i in (0, 1)] == [(("a", "x"), ("b", "x")), (("a", "y"),)]
+
+
+def test_a_lazy_stream_is_in_every_nth_step():
+  two = recipe(phase(streams=("x", "y")))
+  due = [due_at(two, i, "accumulate", {"y": Share(every=3)}) for i in range(7)]
+  assert [len(pairs) for pairs in due] == [2, 1, 1, 2, 1, 1, 2]
+  assert due[1] == (("a", "x"),)
 
 
 def test_what_a_recipe_says_is_due_must_exist():

@@ -28,6 +28,18 @@ def test_defaults():
     (dict(workers=-1), "config.workers = -1; legal: 0 or more"),
     (dict(streams={}), "config.streams names no stream"),
     (
+      dict(streams=dict(a=dict(source="x", batch=8), b=dict(source="x", batch=8, every=0))),
+      "config.streams.b.every = 0; legal: 1 or more",
+    ),
+    (
+      dict(combine="merge", streams=dict(a=dict(source="x", batch=8), b=dict(source="x", batch=8, every=2))),
+      "config.streams.b.every = 2; legal: 1, since combine = 'merge'",
+    ),
+    (
+      dict(streams=dict(a=dict(source="x", batch=8, every=3))),
+      "config.streams: no stream is in each step; every = {'a': 3}; legal: 1 for one of them",
+    ),
+    (
       dict(combine="merged"),
       "unknown value config.combine = 'merged'; did you mean 'merge'? legal: accumulate, merge, ",
     ),
@@ -45,4 +57,4 @@ def test_values_that_cannot_be(values, message):
 
 
 def test_share_of_a_stream():
-  assert Stream(source="x", batch=8, micro=4, weight=0.2).share == Share(0.2, 4)
+  assert Stream(source="x", batch=8, micro=4, weight=0.2, every=3).share == Share(0.2, 4, 3)

@@ -26,6 +26,7 @@ class Stream:
     cache: keep decoded examples in memory; for small sets.
     max_broken: the share of broken examples that stops the run.
     documents: examples that are packed into one row (vljax.data.packed); 0: as many as fit, by a plan.
+    every: steps from one of this stream's batches to the next, where the streams accumulate.
   """
 
   source: str
@@ -37,10 +38,11 @@ class Stream:
   cache: bool = False
   max_broken: float = 0.01
   documents: int = 1
+  every: int = 1
 
   @property
   def share(self) -> Share:
-    return Share(self.weight, self.micro)
+    return Share(self.weight, self.micro, self.every)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,3 +99,17 @@ class Run:
         raise ValueError(f"config.{name} = {getattr(self, name)}; legal: {least} or more")
     if not self.streams:
       raise ValueError("config.streams names no stream")
+    self._check_every()
+
+  @property
+  def shares(self) -> dict[str, Share]:
+    return {name: stream.share for name, stream in self.streams.items()}
+
+  def _check_every(self) -> None:
+    found = {name: stream.every for name, stream in self.streams.items()}
+    for name, every in found.items():
+      if every < 1 or (every > 1 and self.combine != "accumulate"):
+        legal = "1 or more" if self.combine == "accumulate" else f"1, since combine = {self.combine!r}"
+        raise ValueError(f"config.streams.{name}.every = {every}; legal: {legal}")
+    if 1 not in found.values():
+      raise ValueError(f"config.streams: no stream is in each step; every = {found}; legal: 1 for one of them")

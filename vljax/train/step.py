@@ -23,10 +23,11 @@ Combine = Literal["accumulate", "merge", "round_robin"]
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """How one stream enters a step: the weight of its gradient, and its number of micro-batches."""
+  """How one stream enters a step: the weight of its gradient, its micro-batches, and that it is in every n-th only."""
 
   weight: float = 1.0
   micro: int = 1
+  every: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +38,17 @@ class Program:
   flops: float
 
 
-def due_at(recipe: Recipe, step: int, combine: Combine = "accumulate") -> Due:
+def due_at(recipe: Recipe, step: int, combine: Combine = "accumulate", shares: Mapping[str, Share] = {}) -> Due:
   """The (phase, stream) pairs of a step: the recipe's own rule, else `every` and `combine`.
 
-  `accumulate` adds the gradients of all streams in each step; `round_robin` takes one stream after the other;
-  `merge` makes one batch of all streams, written as the pair (phase, "a+b"). (Flamingo, arXiv 2204.14198, table 11.)
+  `accumulate` adds the gradients of all streams in each step, or of those whose `every` divides it; `round_robin`
+  takes one stream after the other; `merge` makes one batch of all streams, written as the pair (phase, "a+b").
+  (Flamingo, arXiv 2204.14198, table 11.)
 
   Raises:
     ValueError: the recipe's rule names an unknown phase or stream, or nothing is due.
   """
-  due = _due(recipe, step, combine)
+  due = _due(recipe, step, combine, shares)
   if not due:
     raise ValueError(f"no phase is due at step {step}")
   for name, streams in due:
@@ -56,7 +58,7 @@ def due_at(recipe: Recipe, step: int, combine: Combine = "accumulate") -> Due:
   return due
 
 
-def _due(recipe: Recipe, step: int, combine: Combine) -> Due:
+def _due(recipe: Recipe, step: int, combine: Combine, shares: Mapping[str, Share]) -> Due:
   if recipe.due is not None:
     return recipe.due(step)
   due = []
@@ -64,7 +66,8 @@ def _due(recipe: Recipe, step: int, combine: Combine) -> Due:
     if step % phase.every:
       continue
     if combine == "accumulate":
-      due += [(phase.name, stream) for stream in phase.streams]
+      now = (stream for stream in phase.streams if step % shares.get(stream, Share()).every == 0)
+      due += [(phase.name, stream) for stream in now]
     elif combine == "merge":
       due.append((phase.name, "+".join(phase.streams)))
     else:

@@ -75,8 +75,7 @@ class Trainer:
     }
     with self.use():
       self.shardings = states.shardings(self.abstract(), self.layout, self.mesh, self.rules)
-    shares = {name: stream.share for name, stream in config.streams.items()}
-    self.step = Step(recipe, self.layout, self.optimisers, shares, ema=config.ema, shardings=self.shardings)
+    self.step = Step(recipe, self.layout, self.optimisers, config.shares, ema=config.ema, shardings=self.shardings)
 
   def use(self) -> Any:
     """Enter mesh and rules."""
@@ -98,7 +97,7 @@ class Trainer:
 
   def due(self, step: int) -> Due:
     """The (phase, stream) pairs of a step."""
-    return due_at(self.recipe, step, self.config.combine)
+    return due_at(self.recipe, step, self.config.combine, self.config.shares)
 
   def loaders(self, consumed: Mapping[str, int]) -> dict[str, loader.Loader]:
     """The loader of each stream, from the batch after those that were consumed."""
