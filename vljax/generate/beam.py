@@ -112,7 +112,7 @@ def _grown(
     ended_length=choose(found.ended_length, count - stopped),
     open=found.open & (going[:, 0] / count**penalty > worst),
     count=count,
-    state=found.state.take(rows),
+    state=found.state.reorder(rows),
   )
 
 

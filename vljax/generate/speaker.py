@@ -21,6 +21,10 @@ class State(Protocol):
     """The memory of these texts, each as often as it is named."""
     ...
 
+  def reorder(self, rows: Int[Array, "n"]) -> Self:
+    """The memory of n texts again, each of which goes on from text `rows` of the same prompt."""
+    ...
+
 
 class Speaker(Protocol):
   """The functions of a model that writes; an instance is hashable, and equal to those that do the same."""

@@ -49,8 +49,12 @@ class Memory:
 
   def take(self, rows: Int[Array, "c"]) -> "Memory":
     """The memory of these examples, each as often as it is named."""
+    return dataclasses.replace(self.reorder(rows), visual=tuple(x[:, rows] for x in self.visual), phi=self.phi[rows])
+
+  def reorder(self, rows: Int[Array, "b"]) -> "Memory":
+    """The memory where each text goes on from text `rows`, of the same prompt: what it sees stays where it is."""
     graft = None if self.graft is None else self.graft.take(rows)
-    return Memory(self.lm.take(rows), graft, tuple(x[:, rows] for x in self.visual), self.phi[rows])
+    return dataclasses.replace(self, lm=self.lm.take(rows), graft=graft)
 
 
 class Flamingo(nn.Module):

@@ -77,3 +77,5 @@ class Cache:
   def take(self, rows: Int[Array, "c"]) -> "Cache":
     """The cache of these examples, each as often as it is named."""
     return Cache(self.key[:, rows], self.value[:, rows], self.length[rows])
+
+  reorder = take
