@@ -42,6 +42,15 @@ def test_batches_and_padding_change_no_answer(bundle, pictures):
   assert "".join(bundle.generate(prompts[0], max_tokens=5, stream=True)) == together[0]
 
 
+def test_beams_keep_to_the_picture_of_their_prompt(bundle, pictures):
+  """Prompts that differ in their pictures alone, searched together: the texts are those of each alone, and differ."""
+  prompts = [[picture, "a red"] for picture in pictures]
+  options = dict(max_tokens=6, beams=3, length_penalty=0.0)
+  together = bundle.generate_all(prompts, **options)
+  assert together == [bundle.generate(prompt, **options) for prompt in prompts]
+  assert len(set(together)) > 1
+
+
 def test_scores_are_sums_of_the_logits(bundle, pictures):
   prompt, options = [pictures[0], "a red"], [" dog", " cat"]
   for option, found in zip(options, bundle.score(prompt, options), strict=True):
