@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -112,6 +113,8 @@ def start_training(root):
     }
     command = [sys.executable, *before, "launch/train.py", *map(str, arguments)]
     output = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background, which hands it down
+      signal.signal(signal.SIGINT, signal.default_int_handler)
     running.append(subprocess.Popen(command, cwd=root, env=environment, **output))
     return running[-1]
 
