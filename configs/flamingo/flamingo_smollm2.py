@@ -8,8 +8,8 @@ DATA holds the folders flickr8k, interleaved_iot, coco_mini and emoji_video; the
 that was never trained on is dearer with another photograph, and with none, than with its own; the lower ends of both
 95 % intervals (`captions/shuffled/gain/low`, `none/gain/low`) are above 0.02 nats a token. The gates learn 10
 times as fast as the rest, since 360 steps of the paper's rate would leave them shut. Each group of `optim` is clipped
-by itself: the gradients of the gates, single numbers, are ten times those of all kernels together and more, and would
-hand these their own noise by a common norm. Status: runs; `:smoke` is two steps on synthetic pairs.
+by itself: the gradients of the gates, single numbers, are two to twenty times those of all kernels together, and a
+common norm would scale these by them. Status: runs; `:smoke` is two steps on synthetic pairs.
 """
 
 import ml_collections
