@@ -153,11 +153,10 @@ def test_workers_outlive_an_interrupt():
   assert batch["ignored"].all()
 
 
-def test_position_and_epoch():
+def test_the_position_counts_from_the_start():
   with Loader(Stream(Numbers(20), noisy), 5, start=3) as loader:
     next(loader)
     assert loader.consumed == 4
-    assert loader.epoch == 1.0
 
 
 def test_seeds_differ():

@@ -131,11 +131,6 @@ class Loader:
     rows = _Chunks(stream.__getitem__, batch, process_index * self.local, self.local, start, ENDLESS // batch)
     self._batches = iter(_dataset(rows, _training_batch, threads, workers, prefetch))
 
-  @property
-  def epoch(self) -> float:
-    """How often the set was seen so far."""
-    return self.consumed * self.batch / len(self.stream)
-
   def __iter__(self) -> Self:
     return self
 

@@ -32,7 +32,6 @@ def build(
   metrics: epath.PathLike | None = None,
   credit: str = "",
   seconds: float | None = None,
-  machine_name: str | None = None,
   shown: int = 12,
   nearest: int = 5,
   per_query: int = 8,
@@ -76,7 +75,7 @@ def build(
   return Report(
     title=title,
     command=command,
-    machine=machine_name or machine(),
+    machine=machine(),
     seconds=elapsed[-1] if seconds is None and elapsed else seconds,
     scores=scores(rows),
     loss=_loss(rows),

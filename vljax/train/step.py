@@ -89,7 +89,6 @@ class Step:
     shares: stream name to its weight and micro-batches.
     ema: keeps an average of the trained leaves.
     shardings: of the state.
-    guard: whether to look for gradients that are not finite.
   """
 
   def __init__(
@@ -101,10 +100,9 @@ class Step:
     *,
     ema: averages.Ema | None = None,
     shardings: State | None = None,
-    guard: bool = True,
   ):
     self.recipe, self.layout, self.optimisers = recipe, layout, dict(optimisers)
-    self.shares, self.ema, self.guard = dict(shares), ema, guard
+    self.shares, self.ema = dict(shares), ema
     self.order = {phase.name: i for i, phase in enumerate(recipe.phases)}
     out = (shardings, None) if shardings is not None else None
     self.jitted = jax.jit(self._step, static_argnames="due", donate_argnames="state", out_shardings=out)
@@ -145,10 +143,8 @@ class Step:
       seen = sum(jax.tree.leaves(batches[s])[0].shape[0] for s in _plain(due))
       decay = self.ema.decay(state.step, seen)
       new = new.replace(ema=averages.update(new.ema, self.layout.moving(new.params), decay))
-    if self.guard:
-      new, report = _guarded(state, new, jnp.concatenate(finite))
-      metrics |= report
-    return new.replace(step=state.step + 1), metrics
+    new, report = _guarded(state, new, jnp.concatenate(finite))
+    return new.replace(step=state.step + 1), metrics | report
 
   def _phase(
     self, state: State, name: str, streams: tuple[str, ...], prepared: dict[str, tuple[Share, Batch]], rng: Rng
