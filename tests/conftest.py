@@ -1,5 +1,6 @@
 """Eight simulated devices, a persistent compilation cache, and the folder of real data."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -15,10 +16,22 @@ import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+MAPPINGS = 25_000
+"""Of memory that a process of tests may hold, out of the 65,530 that Linux gives before XLA's compiler crashes."""
 
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache/jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_fit():
+  """Compiled programs, whose kernels each are a mapping, are dropped after the module that makes them too many."""
+  yield
+  table = pathlib.Path("/proc/self/maps")
+  if table.exists() and table.read_bytes().count(b"\n") > MAPPINGS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
