@@ -14,6 +14,8 @@ PINS := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # XLA's CPU backend asks for its buffers anew in each step; huge pages make that a fifth of the step cheaper.
 HUGE := GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 PYTEST := $(HUGE) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# LLVM's optimisation is half of what a small NFNet's step takes to compile, and its kernels then run once or twice.
+QUICK := JAX_DISABLE_MOST_OPTIMIZATIONS=1
 SOURCES := setup.py pyproject.toml $(CONSTRAINTS)
 CHECKED := vljax launch configs benchmarks tests setup.py
 # A Python that was named is obeyed or refused; the default may fall back to another one on the PATH.
@@ -32,16 +34,16 @@ quickstart: $(VENV)/.extras-$(EXTRAS) ## train a small CLIP on real pairs, evalu
 	$(HUGE) $(BIN)/python launch/train.py --config=configs/contrastive/clip_quickstart.py --workdir=$(WORKDIR)
 
 test: $(VENV)/.dev ## everything but the long runs; torch comparisons too where torch is installed
-	$(PYTEST) -m "not long" --durations=10 --durations-min=10 $(T)
+	$(QUICK) $(PYTEST) -m "not long" --durations=10 --durations-min=10 $(T)
 
 test-fast: $(VENV)/.dev ## under 3 minutes with a warm cache; takes a path: make test-fast T=tests/ops
-	$(PYTEST) -m "not slow and not long and not parity" $(T)
+	$(QUICK) $(PYTEST) -m "not slow and not long and not parity" $(T)
 
 test-long: $(VENV)/.dev ## learning runs, kills, mutated inputs, pod-size compiles; by hand
 	$(PYTEST) -m long --durations=0 $(T)
 
 parity: $(VENV)/.parity ## live comparisons with torch packages, and real weights, all of which this installs
-	$(PYTEST) -m "parity and not long" $(T)
+	$(QUICK) $(PYTEST) -m "parity and not long" $(T)
 
 bench: $(VENV)/.dev ## speed against torch (if installed) and against limits: a table, and JSON in benchmarks/results
 	$(HUGE) $(BIN)/python -m benchmarks.run $(BENCH)
