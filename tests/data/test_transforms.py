@@ -193,3 +193,21 @@ def test_one_channel_of_eight_and_of_sixteen_bits():
     found = run({"heat": buffer.getvalue()})["thermal"]
     assert found.shape == (3, 3, 1)
     np.testing.assert_allclose(found, 128 / 255, atol=1e-4)
+
+
+def test_depth_is_cropped_and_mirrored_with_its_image():
+  """Depth is the image's red, at half of the size: it still is after the crop."""
+  red = np.tile(np.linspace(0, 255, 64), (48, 1)) * np.linspace(0.5, 1, 48)[:, None]
+  image = np.repeat(red.astype(np.uint8)[..., None], 3, 2)
+  example = {"image": image, "depth": np.asarray(Image.fromarray(image).resize((32, 24)).convert("L"))}
+  run = transforms.build([("aligned_crop", 16, "depth", (0.2, 0.6))])
+  corners = []
+  for seed in range(20):
+    found = run(example, np.random.default_rng(seed))
+    assert (found["image"].shape, found["depth"].shape) == ((16, 16, 3), (16, 16, 1))
+    np.testing.assert_allclose(255 * found["depth"][..., 0], found["image"][..., 0], atol=8)
+    corners.append(found["image"][0, 0, 0])
+  assert np.ptp(corners) > 50
+  assert {np.sign(float(c) - 128) for c in corners} == {-1, 1}
+  with pytest.raises(ValueError, match=r"the image has \(64, 48\) pixels, depth \(24, 24\); legal: the same prop"):
+    run(example | {"depth": np.zeros((24, 24), np.uint8)}, np.random.default_rng(0))

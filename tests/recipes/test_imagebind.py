@@ -92,6 +92,16 @@ def test_training_hides_bands_and_nothing_else(parsed, batch):
   recipe.prepare({"image": batch["image"]}, jax.random.key(0))
 
 
+def test_boxes_are_erased_and_pictures_augmented(parsed, batch):
+  modality = dataclasses.replace(parsed.modalities["depth"], erase=1.0, mean=0.25, augment=(("flip_lr", 1.0),))
+  recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
+  found = recipe.prepare(batch, jax.random.key(3))
+  changed = np.asarray(found["depth"] != batch["depth"])
+  assert changed.any((1, 2, 3)).all()
+  assert (np.asarray(found["depth"])[changed] == 0.25).all()
+  np.testing.assert_allclose(found["image"], batch["image"][:, :, ::-1], atol=1e-3)
+
+
 def test_what_cannot_be_is_refused(parsed, recipe, params, batch):
   replace = lambda **changes: dataclasses.replace(parsed, **changes)
   with pytest.raises(ValueError, match=r"the base would stay random: set config\.init"):
@@ -102,6 +112,8 @@ def test_what_cannot_be_is_refused(parsed, recipe, params, batch):
     recipe.phase("depth").embed(params, {}, {"image": batch["image"]}, jax.random.key(0))
   with pytest.raises(ValueError, match="temperature = 0"):
     dataclasses.replace(parsed.modalities["depth"], temperature=0)
+  with pytest.raises(ValueError, match=r"erase = 2; legal: 0 to 1"):
+    dataclasses.replace(parsed.modalities["depth"], erase=2)
 
 
 def test_a_run_takes_turns_and_evaluates_what_never_met(workdir):

@@ -59,3 +59,11 @@ def check_share(name: str, value: float) -> None:
   """Raises ValueError unless the value is a probability."""
   if not 0 <= value <= 1:
     raise ValueError(f"{name} = {value}; legal: 0 to 1")
+
+
+def check_box(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+  """Raises ValueError unless boxes can be drawn with these shares of the area and these aspect ratios."""
+  if not 0 < scale[0] <= scale[1] <= 1:
+    raise ValueError(f"scale = {scale}; legal: two shares of the area, 0 < low <= high <= 1")
+  if not 0 < ratio[0] <= ratio[1]:
+    raise ValueError(f"ratio = {ratio}; legal: two aspect ratios, 0 < low <= high")

@@ -25,6 +25,7 @@ from vljax.data.transform import (
   Interpolation,
   ResizeMode,
   Transform,
+  check_box,
   check_share,
   value_of,
 )
@@ -103,10 +104,7 @@ class RandomResizedCrop(ImageTransform):
 
   def __post_init__(self):
     super().__post_init__()
-    if not 0 < self.scale[0] <= self.scale[1] <= 1:
-      raise ValueError(f"scale = {self.scale}; legal: two shares of the area, 0 < low <= high <= 1")
-    if not 0 < self.ratio[0] <= self.ratio[1]:
-      raise ValueError(f"ratio = {self.ratio}; legal: two aspect ratios, 0 < low <= high")
+    check_box(self.scale, self.ratio)
     if self.gap is not None and self.gap < 1:
       raise ValueError(f"gap = {self.gap}; legal: at least 1, or None to decode the whole image")
 
@@ -281,14 +279,56 @@ class OneChannel(Transform):
   to: str = "depth"
 
   def __call__(self, example, rng):
-    found = value_of(example, self.field)
-    picture = decode.load(decode.open_any(found))
-    deep = picture.mode.startswith("I")
-    x = np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255)
-    resized = images.resize(Image.fromarray(x), self.size, "shortest", "bilinear")
+    resized = images.resize(_levels(value_of(example, self.field)), self.size, "shortest", "bilinear")
     left, top = ((n - self.size) // 2 for n in resized.size)
     square = resized.crop((left, top, left + self.size, top + self.size))
     return example | {self.to: np.asarray(square, np.float32)[..., None]}
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignedCrop(Transform):
+  """One random box, and one mirroring with probability `p`, of `image` and of the depth or heat seen with it.
+
+  Attributes:
+    field: a picture of 8 or 16 bits with the proportions of the image; becomes float32 [size size 1] in [0, 1].
+  """
+
+  size: int
+  field: str
+  scale: tuple[float, float] = (0.08, 1.0)
+  ratio: tuple[float, float] = (3 / 4, 4 / 3)
+  p: float = 0.5
+
+  @property
+  def random(self) -> bool:
+    return True
+
+  def __post_init__(self):
+    super().__post_init__()
+    check_box(self.scale, self.ratio)
+    check_share("p", self.p)
+
+  def __call__(self, example, rng):
+    image = decode.open_rgb(value_of(example, "image"))
+    other = _levels(value_of(example, self.field))
+    wide, high = (b / a for a, b in zip(image.size, other.size, strict=True))
+    if abs(wide / high - 1) > 0.02:
+      raise ValueError(f"the image has {image.size} pixels, {self.field} {other.size}; legal: the same proportions")
+    box = images.random_box(*image.size, self.scale, self.ratio, rng)
+    same = tuple(side * share for side, share in zip(box, (wide, high) * 2, strict=True))
+    pair = [
+      decode.load(images.resized_crop(image, box, self.size)),
+      other.resize((self.size, self.size), Image.Resampling.BILINEAR, same),
+    ]
+    first, second = map(images.flip_lr, pair) if rng.random() < self.p else pair
+    return example | {"image": first, self.field: np.asarray(second, np.float32)[..., None]}
+
+
+def _levels(found: Any) -> Image.Image:
+  """A picture of one channel, of 8 or 16 bits, as floats in [0, 1]."""
+  picture = decode.load(decode.open_any(found))
+  deep = picture.mode.startswith("I")
+  return Image.fromarray(np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,6 +365,7 @@ TRANSFORMS = {
   "window": Window,
   "frames": Frames,
   "one_channel": OneChannel,
+  "aligned_crop": AlignedCrop,
   "clip": video.Clip,
   "pair": interleave.Pair,
   "interleave": interleave.Interleave,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -17,7 +17,8 @@ from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
 from vljax.models import bound, dual_encoder
 from vljax.objectives.contrastive import softmax_contrastive
-from vljax.ops.augment import masks
+from vljax.ops import augment
+from vljax.ops.augment import geometry, masks
 from vljax.parallel import Axis
 from vljax.recipes import clip
 from vljax.train.recipe import Due, Paired, Recipe
@@ -38,6 +39,8 @@ class Modality:
     temperature: of its softmax; where training starts if it is `learned`.
     mean, std: the tower reads (x - mean) / std; of texts nothing is taken off.
     frequency_mask, time_mask: widest band of the input's first and second axis that training hides; 0: none.
+    erase: the share of inputs [h w c] in which training hides a random box.
+    augment: steps of vljax.ops.augment, on the device, on the pictures that come with the inputs.
     every: its phase is due at steps that this divides.
   """
 
@@ -50,9 +53,13 @@ class Modality:
   std: float = 1.0
   frequency_mask: int = 0
   time_mask: int = 0
+  erase: float = 0.0
+  augment: tuple[Any, ...] = ()
   every: int = 1
 
   def __post_init__(self):
+    if not 0 <= self.erase <= 1:
+      raise ValueError(f"erase = {self.erase}; legal: 0 to 1")
     if self.temperature <= 0 or self.std <= 0:
       raise ValueError(f"temperature = {self.temperature}, std = {self.std}; legal: above 0")
 
@@ -142,7 +149,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   return Recipe(
     init=init,
     phases=tuple(phases),
-    prepare=functools.partial(_hide, config.modalities),
+    prepare=_prepare(config.modalities),
     due=due if config.combine == "round_robin" else None,
     predict=encoders.predict(),
     evals=evals,
@@ -252,18 +259,34 @@ def _check_fields(name: str, batch: Batch, fields: tuple[str, ...]) -> None:
       )
 
 
-def _hide(modalities: Mapping[str, Modality], batch: Batch, rng: Rng) -> Batch:
-  """Bands of the inputs set to their mean, on the whole batch before it is cut in micro-batches."""
-  for number, (name, modality) in enumerate(modalities.items()):
-    field = modality.field or name
-    if field not in batch:
-      continue
-    keys = jax.random.split(jax.random.fold_in(rng, number))
-    for key, axis, widest in zip(keys, (-3, -2), (modality.frequency_mask, modality.time_mask), strict=True):
-      if widest:
-        x = batch[field]
-        batch = batch | {field: masks.band(key, x, x.ndim + axis, widest, modality.mean)}
-  return batch
+def _prepare(modalities: Mapping[str, Modality]) -> Callable[[Batch, Rng], Batch]:
+  """A function of a stream's whole batch, before it is cut in micro-batches, that draws what training sees of it."""
+  steps = {name: augment.build(modality.augment) for name, modality in modalities.items()}
+
+  def prepare(batch: Batch, rng: Rng) -> Batch:
+    for number, (name, modality) in enumerate(modalities.items()):
+      field = modality.field or name
+      if field not in batch:
+        continue
+      key = jax.random.fold_in(rng, number)
+      batch = batch | {field: _hide(modality, key, batch[field])}
+      if modality.augment:
+        images = steps[name](jax.random.fold_in(key, 3), batch["image"].astype(jnp.float32) / 255)
+        batch = batch | {"image": 255 * images}
+    return batch
+
+  return prepare
+
+
+def _hide(modality: Modality, rng: Rng, x: Array) -> Array:
+  """Bands and boxes of the inputs set to their mean."""
+  keys = jax.random.split(rng)
+  for key, axis, widest in zip(keys, (-3, -2), (modality.frequency_mask, modality.time_mask), strict=True):
+    if widest:
+      x = masks.band(key, x, x.ndim + axis, widest, modality.mean)
+  if modality.erase:
+    x = geometry.random_erasing(jax.random.fold_in(rng, 2), x, modality.erase, fill=modality.mean)
+  return x
 
 
 def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizers.Tokenizer) -> Eval:

@@ -67,6 +67,19 @@ def test_cutout_paints_one_square():
   assert len({tuple(p.ravel()) for p in painted}) > 30
 
 
+def test_random_erasing_paints_a_box_of_some():
+  ones = jnp.ones((400, 30, 40, 1))
+  hidden = 1 - np.asarray(geometry.random_erasing(KEY, ones, 0.25))[..., 0]
+  shares = hidden.mean((1, 2))
+  assert 70 <= (shares > 0).sum() <= 130
+  assert 0.015 < shares[shares > 0].min() < shares.max() < 0.35
+  for box in hidden[shares > 0][:20]:
+    rows, columns = box.max(1), box.max(0)
+    np.testing.assert_array_equal(box, np.outer(rows, columns))
+    assert np.abs(np.diff(rows, prepend=0, append=0)).sum() == 2
+    assert 0.25 < rows.sum() / columns.sum() < 4 or max(rows.mean(), columns.mean()) == 1
+
+
 def pixelwise(function, images):
   flat = np.asarray(images).reshape(-1, 3)
   return np.array([function(*pixel) for pixel in flat]).reshape(images.shape)

@@ -107,3 +107,26 @@ def test_rand_augment_of_no_strength_still_equalizes(images):
   same = jnp.asarray(np.repeat(images[:1], 300, 0) / 255, jnp.float32)
   moved = np.abs(np.asarray(policy.rand_augment(jax.random.key(0), same, 1, 0.0)) - same).max((1, 2, 3)) > 1e-6
   assert moved.mean() == pytest.approx(2 / 14, abs=0.06)  # auto-contrast and equalize
+
+
+def test_rand_augment_leaves_the_rest_as_it_is(images):
+  same = jnp.asarray(images[:1].repeat(200, 0), jnp.float32) / 255
+  changed = lambda **options: (
+    np.abs(np.asarray(policy.rand_augment(jax.random.key(0), same, 1, 27.0, **options)) - same).max((1, 2, 3)) > 1e-6
+  )
+  assert not changed(p=0.0).any()
+  assert 0.3 < changed(p=0.5).sum() / changed().sum() < 0.7
+
+
+def test_the_strength_of_rand_augment_deviates(images):
+  """Of the same operation drawn for all, results vary with a deviation only."""
+  kinds = jnp.full((200, 1), policy.KINDS.index("posterize"))
+  same = jnp.asarray(images[:1].repeat(200, 0), jnp.float32) / 255
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax.random, "randint", lambda *_: kinds)
+    several = [
+      len({x.tobytes() for x in np.asarray(policy.rand_augment(jax.random.key(0), same, 1, 15.0, deviation=d))})
+      for d in (0.0, 8.0)
+    ]
+  assert several[0] == 1
+  assert several[1] >= 3

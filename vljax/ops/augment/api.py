@@ -23,6 +23,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "flip_lr": geometry.flip_lr,
   "rotate": geometry.rotate,
   "cutout": geometry.cutout,
+  "random_erasing": geometry.random_erasing,
   "color_jitter": color.color_jitter,
   "grayscale": color.grayscale,
   "solarize": color.solarize,

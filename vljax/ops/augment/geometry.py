@@ -104,3 +104,28 @@ def cutout(rng: Rng, images: Float[Array, "b h w c"], size: int, fill: float = 0
     first = jax.random.randint(key, (b, 1), 0, pixels) - size // 2
     hidden.append((jnp.arange(pixels) >= first) & (jnp.arange(pixels) < first + size))
   return jnp.where((hidden[0][:, :, None] & hidden[1][:, None])[..., None], fill, images)
+
+
+def random_erasing(
+  rng: Rng,
+  images: Float[Array, "b h w c"],
+  p: float = 0.25,
+  area: tuple[float, float] = (0.02, 1 / 3),
+  ratio: tuple[float, float] = (0.3, 1 / 0.3),
+  fill: float = 0.0,
+) -> Float[Array, "b h w c"]:
+  """With probability p a box of a random share `area` and aspect `ratio` is painted `fill` (arXiv 1708.04896).
+
+  A box that is larger than the image along a side is cut to it, where the paper draws again.
+  """
+  b, h, w, _ = images.shape
+  chance, *keys = jax.random.split(rng, 5)
+  share = h * w * jax.random.uniform(keys[0], (b, 1), minval=area[0], maxval=area[1])
+  aspect = jnp.exp(jax.random.uniform(keys[1], (b, 1), minval=math.log(ratio[0]), maxval=math.log(ratio[1])))
+  hidden = []
+  for key, pixels, side in zip(keys[2:], (h, w), (jnp.sqrt(share * aspect), jnp.sqrt(share / aspect)), strict=True):
+    length = jnp.clip(jnp.round(side), 1, pixels)
+    first = jnp.floor(jax.random.uniform(key, (b, 1)) * (pixels - length + 1))
+    hidden.append((jnp.arange(pixels) >= first) & (jnp.arange(pixels) < first + length))
+  erased = jnp.where((hidden[0][:, :, None] & hidden[1][:, None])[..., None], fill, images)
+  return some(chance, p, erased, images)

@@ -63,16 +63,27 @@ def auto_augment(rng: Rng, images: Float[Array, "b h w 3"], fill: float = 0.0) -
 
 
 def rand_augment(
-  rng: Rng, images: Float[Array, "b h w 3"], count: int = 2, magnitude: float = 9, fill: float = 0.0
+  rng: Rng,
+  images: Float[Array, "b h w 3"],
+  count: int = 2,
+  magnitude: float = 9,
+  fill: float = 0.0,
+  p: float = 1.0,
+  deviation: float = 0.0,
 ) -> Float[Array, "b h w 3"]:
   """`count` operations for each image, of 14 kinds that are equally likely (arXiv 1909.13719).
 
   Args:
     magnitude: their strength, of 30.
+    p: the share of operations that happen.
+    deviation: of each strength from the magnitude, normal.
   """
   which, sign = jax.random.split(rng)
   kinds = jax.random.randint(which, (len(images), count), 0, KINDS.index("invert"))
-  return _run(sign, images, kinds, jnp.full(kinds.shape, magnitude / 30), fill)
+  chance, drawn = jax.random.split(jax.random.fold_in(rng, 2))
+  happens = jax.random.uniform(chance, kinds.shape) < p
+  strengths = jnp.clip((magnitude + deviation * jax.random.normal(drawn, kinds.shape)) / 30, 0, 1)
+  return _run(sign, images, jnp.where(happens, kinds, 0), strengths, fill)
 
 
 def _run(rng: Rng, images: Array, kinds: Int[Array, "b n"], strengths: Float[Array, "b n"], fill: float) -> Array:
