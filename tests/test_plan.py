@@ -184,21 +184,28 @@ def test_published_settings_have_plans_and_lower(root, spec, devices):
 
 def lower(parsed):
   """The step of a parsed config, lowered for eight devices."""
-  with parallel.use(parallel.make(parallel.mesh.Mesh(data=-1, fsdp=2))):
-    return trace(parsed).lower()
+  mesh = parallel.make(parallel.mesh.Mesh(data=-1, fsdp=2))
+  with parallel.use(mesh):
+    return trace(parsed, mesh=mesh).lower()
 
 
-def trace(parsed, step=0):
-  """The program of a step of a parsed config, traced from shapes alone."""
+def trace(parsed, step=0, mesh=None):
+  """The program of a step of a parsed config, traced from shapes alone, which lie on the mesh as in a run."""
   recipe = recipes.build(parsed)
   batches = {n: plan.examples(parsed, recipe, s.batch, n) for n, s in parsed.streams.items()}
   layout = states.Layout(recipe, next(iter(batches.values())))
   rate = schedules.build(parsed.schedule, parsed.steps)
   live = {slot: cut.live(layout.params) for slot, cut in layout.splits.items()}
   optimisers = {s: Optimiser(parsed.optim, rate, x, parsed.clip, recipe.slots[s].rates) for s, x in live.items()}
-  run = Step(recipe, layout, optimisers, {n: s.share for n, s in parsed.streams.items()}, ema=parsed.ema)
   make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, ema=parsed.ema is not None)
-  state = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values())))
+  state, where = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values()))), None
+  if mesh is not None:
+    lay = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    where = states.shardings(state, layout, mesh, parallel.DEFAULT)
+    state = jax.tree.map(lay, state, where)
+    batches = jax.tree.map(lambda x: lay(x, parallel.batch_sharding(mesh)), batches)
+  shares = {n: s.share for n, s in parsed.streams.items()}
+  run = Step(recipe, layout, optimisers, shares, ema=parsed.ema, shardings=where)
   return run.jitted.trace(state, batches, due=due_at(recipe, step, parsed.combine))
 
 
