@@ -6,9 +6,12 @@ import importlib.util
 import pathlib
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from vljax import config, recipes, sweep
+from vljax.ops import augment
 from vljax.recipes.flamingo import NEW
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -104,6 +107,17 @@ def test_numbers_of_simclr_are_those_of_the_paper():
   assert list(row("v2", "ResNet-152, width 3, SK").values()) == [79.8, 74.9, 80.1, 83.1, 80.5]
   assert list(row("labels", "1% of the labels").values()) == [48.3, 75.5, 58.5, 83.0, 63.0, 85.8]
   assert row("transfer", "cifar10")["linear top-1, width 4"] == 95.3
+
+
+def test_each_operation_of_the_small_pairs_changes_a_small_picture():
+  """At 16 px, in one of 16 draws at least; a blur of no width would leave rows of the table without a meaning."""
+  image = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
+  same = np.tile(image, (16, 1, 1, 1))
+  alone = [row for row in sweep.load(f"{SIMCLR}:pairs", small=True).rows if ", " not in row.name]
+  assert len(alone) == 7
+  for row in alone:
+    changed = augment.build(row.overrides["augment_other"])(jax.random.key(0), same)
+    assert np.abs(changed - same).max() > 0.1, row.name
 
 
 def test_simclr_v2_has_its_own_rate(monkeypatch):
