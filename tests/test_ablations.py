@@ -120,6 +120,26 @@ def test_each_operation_of_the_small_pairs_changes_a_small_picture():
     assert np.abs(changed - same).max() > 0.1, row.name
 
 
+@pytest.mark.parametrize("small", [False, True])
+def test_rows_of_simclr_keep_the_protocol_of_their_size(small, monkeypatch):
+  """Evaluations see 224 px of 256 but for transfer (appendix B.8); v1 adds brightness. The small rows do neither."""
+  monkeypatch.chdir(ROOT)
+  kept, brightness = {}, {}
+  for name in names(SIMCLR, small):
+    for job in sweep.jobs(sweep.load(f"{SIMCLR}:{name}", small), "runs"):
+      raw = config.to_dict(job.load())
+      kept.setdefault(name, set()).update(e.get("crop", 1.0) for e in raw["evals"].values())
+      steps = [*raw.get("augment", ()), *(raw.get("augment_other") or ())]
+      how = {
+        (dict(enumerate(step)).get(2) or {}).get("brightness", "multiply") for step in steps if "jitter" in step[0]
+      }
+      brightness.setdefault(name, set()).update(how)
+  assert kept == {name: {1.0 if small or name == "transfer" else 0.875} for name in kept}
+  brightness = {name: how for name, how in brightness.items() if how}
+  assert {"pairs", "color"} < set(brightness)
+  assert brightness == {name: {"multiply" if small or name == "v2" else "add"} for name in brightness}
+
+
 def test_simclr_v2_has_its_own_rate(monkeypatch):
   """A peak of 0.1 sqrt(4096) after 5 % of the steps (arXiv 2006.10029, section 3)."""
   monkeypatch.chdir(ROOT)

@@ -15,10 +15,12 @@ the order of rows at best, not the numbers. There is no table 3 (what the featur
 SMALL, LARGE = 16, 224
 TOP1 = {"linear top-1": dict(metric="linear/top1")}
 LINEAR = dict(
-  kind="linear", labelled="tfds:imagenet2012", source="tfds:imagenet2012?part=validation", penalties=(1.0,)
+  kind="linear",
+  labelled="tfds:imagenet2012",
+  source="tfds:imagenet2012?part=validation",
+  penalties=(1.0,),
+  crop=0.875,
 )
-
-
 VAL = {"top-1": dict(metric="val/top1")}
 
 
@@ -45,8 +47,13 @@ def views(small, strength, flip=True, blur=False):
   else:
     steps = [("random_resized_crop", LARGE)]
   steps += [("flip_lr",)] * flip
-  steps += [("color_jitter", strength, {"brightness": "multiply" if small else "add"}), ("grayscale", 0.2)]
+  steps += [jitter(small, strength), ("grayscale", 0.2)]
   return (*steps, ("gaussian_blur", 0.5)) if blur else tuple(steps)
+
+
+def jitter(small, strength):
+  """The color distortion alone; at the paper's size brightness is a summand, as in SimCLR's first version."""
+  return ("color_jitter", strength, {"brightness": "multiply" if small else "add"})
 
 
 def color(small):
@@ -293,7 +300,7 @@ def pairs(small):
   operations = {
     "crop": ("random_resized_crop", size, area),
     "cutout": ("cutout", size // 2),
-    "color": ("color_jitter", 1.0),
+    "color": jitter(small, 1.0),
     "sobel": ("sobel",),
     "noise": ("gaussian_noise",),
     "blur": ("gaussian_blur", 1.0),
