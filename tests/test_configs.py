@@ -19,6 +19,7 @@ from vljax.train.trainer import Trainer
 ROOT = pathlib.Path(__file__).parent.parent
 NOT_RUNS = ("common.py", "ablations")
 FILES = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("configs/**/*.py") if not {*NOT_RUNS} & {*p.parts})
+SIMCLR = "configs/contrastive/simclr_r50.py"
 PUBLISHED = {
   name: "configs/contrastive/siglip.py" if "SigLIP" in name else "configs/contrastive/clip.py"
   for name in dual_encoder.VARIANTS
@@ -40,7 +41,9 @@ def test_docstring_names_command_hardware_expectation_and_status(file):
   assert "`:smoke`" in text
 
 
-@pytest.mark.parametrize("spec", [*FILES, *(f"{file}:variant={name}" for name, file in PUBLISHED.items())])
+@pytest.mark.parametrize(
+  "spec", [*FILES, f"{SIMCLR}:crops=host", *(f"{file}:variant={name}" for name, file in PUBLISHED.items())]
+)
 def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   parsed = load(spec)
   recipe = recipes.build(parsed)
@@ -58,7 +61,7 @@ def test_full_size_builds_and_its_groups_match_the_parameters(spec):
   )
   steps = [step for stream in parsed.streams.values() for step in stream.transforms]
   steps += getattr(parsed, "augment", ())
-  sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "preprocess", "pictures")]
+  sizes = [step[1] for step in steps if step[0] in ("random_resized_crop", "two_crops", "preprocess", "pictures")]
   part = 2 / 3 if "simclr_flowers" in spec else 1  # it trains on smaller crops than it is asked at
   assert sizes[-1] == part * tower.image_size
 
@@ -151,3 +154,5 @@ def test_arguments_are_typed_and_their_names_known():
     load("configs/contrastive/align.py:variant=B5")
   with pytest.raises(ValueError, match=r"^unknown modality 'sound'; legal: audio, depth, thermal, imu$"):
     load("configs/contrastive/imagebind.py:modality=sound")
+  with pytest.raises(ValueError, match=r"^unknown crops 'hosts'; legal: device, host$"):
+    load(f"{SIMCLR}:crops=hosts")

@@ -148,6 +148,15 @@ def test_what_cannot_fit_is_refused(root):
     of(root, "", "mesh.fsdp=7")
 
 
+def test_simclr_reads_two_crops_where_the_host_makes_them(root):
+  for crops, fields in (("device", {"image", "label"}), ("host", {"image", "image_other", "label"})):
+    parsed = recipes.parse(config.load(f"{root}/configs/contrastive/simclr_r50.py:crops={crops}"))
+    given = plan.examples(parsed, recipes.build(parsed), 4)
+    assert set(given) == fields
+    assert fields <= {*parsed.streams["train"].transforms[-1]}
+    assert given["image"].shape == (4, 224, 224, 3)
+
+
 CONTRASTIVE = sorted(path.stem for path in ROOT.glob("configs/contrastive/*.py"))
 MODELS = [name for name in dual_encoder.VARIANTS if name not in ("test", "small")]
 PUBLISHED = {

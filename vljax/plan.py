@@ -16,7 +16,7 @@ from vljax import recipes
 from vljax.objectives.contrastive import choice
 from vljax.parallel import rules as logical
 from vljax.parallel.mesh import AXES
-from vljax.recipes import imagebind
+from vljax.recipes import imagebind, simclr
 from vljax.train import metrics, schedules
 from vljax.train import state as states
 from vljax.train.optim import Optimiser
@@ -167,7 +167,10 @@ def examples(parsed: Run, recipe: Recipe, rows: int, stream: str = "train") -> B
   shapes = {
     "clip": lambda: dict(zip(("image", "tokens"), map(of, recipe.model.inputs()), strict=True)),
     "imagebind": lambda: {name: of(x) for name, x in imagebind.inputs(parsed, recipe.model, stream).items()},
-    "simclr": lambda: {"image": of(recipe.model.backbone.inputs()[0]), "label": label},
+    "simclr": lambda: {
+      **dict.fromkeys(simclr.pictures(parsed, stream), of(recipe.model.backbone.inputs()[0])),
+      "label": label,
+    },
     "flamingo": lambda: _packed(parsed, rows, stream),
     "classification": lambda: {"image": of(recipe.model.inputs()[0]), "label": label},
   }

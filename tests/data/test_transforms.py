@@ -79,6 +79,21 @@ def test_arguments_by_name_and_config_dicts(spm):
   assert transforms.build(config.transforms).steps == transforms.build([("resize", 8, "shortest", "bilinear")]).steps
 
 
+def test_two_crops_are_two_draws_from_the_whole_picture(example):
+  """One after the other from one generator, as `random_resized_crop` draws them; without `gap` its very pixels."""
+  exact = (16, (0.3, 0.6), {"gap": None})
+  run = transforms.build([("decode",), ("two_crops", *exact), ("keep", "image", "image_other")])
+  made, again = (run(example, np.random.default_rng(0)) for _ in range(2))
+  assert made["image"].shape == made["image_other"].shape == (16, 16, 3)
+  assert not np.array_equal(made["image"], made["image_other"])
+  assert all(np.array_equal(made[k], again[k]) for k in made)
+  assert not np.array_equal(made["image"], run(example, np.random.default_rng(1))["image"])
+  alone, rng = transforms.build([("decode",), ("random_resized_crop", *exact)]), np.random.default_rng(0)
+  assert np.array_equal(made["image"], alone(example, rng)["image"])
+  assert np.array_equal(made["image_other"], alone(example, rng)["image"])
+  assert transforms.build([("two_crops", 16)]).random
+
+
 def test_random_steps_need_a_generator(spm, example):
   run = transforms.build(TRAIN, spm)
   with pytest.raises(

@@ -48,6 +48,26 @@ def test_one_branch_may_be_augmented_alone(parsed, batch):
   assert np.abs(prepared[:, 0] - prepared[:, 1]).max() > 0.3
 
 
+def test_views_may_begin_with_two_crops_of_the_host(parsed, batch):
+  plain = dataclasses.replace(parsed, augment=(), augment_other=())
+  other = jnp.flip(batch["image"], 1)
+  prepared = recipes.build(plain).prepare({**batch, "image_other": other}, jax.random.key(0))
+  assert prepared.keys() == {"image", "label"}
+  np.testing.assert_allclose(prepared["image"], jnp.stack([batch["image"], other], 1) / 255.0, atol=1e-6)
+
+
+def test_both_crops_of_the_host_are_kept(root):
+  load = lambda *keep: recipes.parse(
+    config.load(
+      f"{root}/configs/contrastive/simclr_r50.py:smoke,crops=host",
+      [f"streams.train.transforms=[('decode',), ('two_crops', 16), ('keep', {', '.join(map(repr, keep))})]"],
+    )
+  )
+  load("image", "image_other")
+  with pytest.raises(ValueError, match=r"config.streams.train.transforms: \('keep', 'image'\) drops 'image_other'"):
+    load("image")
+
+
 def test_the_loss_is_that_of_the_two_views_and_statistics_move(parsed, batch):
   recipe, params, extras = start(parsed, batch)
   prepared = recipe.prepare(batch, jax.random.key(1))
@@ -118,12 +138,14 @@ def test_a_stream_without_labels_cannot_feed_the_classifier(parsed, batch):
 
 @pytest.fixture(scope="module")
 def workdir(root, tmp_path_factory):
-  """A finished smoke run with a classifier beside, and evaluations on the synthetic pictures' classes."""
+  """A finished smoke run on crops of the host with a classifier beside, and evaluations on the synthetic classes."""
   workdir = tmp_path_factory.mktemp("simclr") / "run"
   source = "synthetic:pairs?n=32&size=16"
   evals = {"knn": {"kind": "knn", "labelled": source, "source": source}, "own": {"kind": "online", "source": source}}
-  labels = [f"evals={evals}", "classes=6", "streams.train.transforms=[('preprocess', 16), ('keep', 'image', 'label')]"]
-  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", labels)
+  keep = ("keep", "image", "image_other", "label")
+  steps = f"streams.train.transforms={[('decode',), ('two_crops', 16), keep]}"
+  changed = [f"evals={evals}", "classes=6", steps, "augment=[('flip_lr',)]"]
+  raw = config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", changed)
   assert experiment.train(raw, workdir)
   return workdir
 

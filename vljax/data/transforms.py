@@ -114,6 +114,19 @@ class RandomResizedCrop(ImageTransform):
 
 
 @dataclasses.dataclass(frozen=True)
+class TwoCrops(RandomResizedCrop):
+  """Two random boxes of one picture, each resized to a square, as the fields `image` and `image_other`.
+
+  The recipe `simclr` makes its two views of them. The picture is decoded once, as a whole, so that `gap` makes the
+  resizing faster and no more.
+  """
+
+  def __call__(self, example, rng):
+    image = decode.load(decode.open_rgb(value_of(example, "image")))
+    return example | {"image": self.apply(image, rng), "image_other": self.apply(image, rng)}
+
+
+@dataclasses.dataclass(frozen=True)
 class FlipLr(ImageTransform):
   """The mirror image with probability `p`."""
 
@@ -356,6 +369,7 @@ TRANSFORMS = {
   "center_crop": CenterCrop,
   "pad_square": PadSquare,
   "random_resized_crop": RandomResizedCrop,
+  "two_crops": TwoCrops,
   "flip_lr": FlipLr,
   "choose_caption": ChooseCaption,
   "choose_row": ChooseRow,

@@ -24,6 +24,9 @@ from vljax.train.recipe import Paired, Recipe
 from vljax.train.run import Run
 from vljax.types import Array, Batch, Float, Params, Rng, UInt8
 
+OTHER = "image_other"
+"""The field of what the second view is made of, where the host has cropped each picture twice (`two_crops`)."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Head:
@@ -69,7 +72,8 @@ class Config(Run):
 
   Attributes:
     backbone: variant of vljax.models.resnet and its overrides.
-    augment: steps of vljax.ops.augment that make a view of a picture.
+    augment: steps of vljax.ops.augment that make a view of a picture, or of each of its two crops where the transforms
+      of a stream have `two_crops`.
     augment_other: steps for the second view, if they differ (the pairs of figure 5 change one branch only).
     loss: name and arguments of a loss of vljax.objectives.views; `supervised_contrastive` (SupCon) needs the field
       `label` of the streams.
@@ -90,6 +94,10 @@ class Config(Run):
     for name, evaluation in self.evals.items():
       if evaluation.kind == "online" and not self.classes:
         raise ValueError(f"config.evals.{name}.kind = 'online' asks the classifier, but config.classes = 0 has none")
+    for name, stream in self.streams.items():
+      for step in stream.transforms:
+        if "keep" in step[:1] and OTHER in pictures(self, name) and OTHER not in step:
+          raise ValueError(f"config.streams.{name}.transforms: {tuple(step)} drops {OTHER!r}, which two_crops makes")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
@@ -115,7 +123,9 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   def prepare(batch: Batch, rng: Rng) -> Batch:
     keys = jax.random.split(rng)
     image = unit_interval(batch["image"])
-    return {**batch, "image": jnp.stack([first(keys[0], image), second(keys[1], image)], 1)}
+    other = unit_interval(batch[OTHER]) if OTHER in batch else image
+    rest = {name: value for name, value in batch.items() if name != OTHER}
+    return {**rest, "image": jnp.stack([first(keys[0], image), second(keys[1], other)], 1)}
 
   def embed(params, extras, batch, rng):
     del rng
@@ -149,6 +159,12 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   if config.classes:
     predict["logits"] = jax.jit(lambda weights, image: model.apply(variables(weights), see(image), method="logits"))
   return Recipe(init=init, phases=(phase,), prepare=prepare, predict=predict, evals=evals, model=model)
+
+
+def pictures(config: Config, stream: str) -> tuple[str, ...]:
+  """The fields of a stream that views are made of."""
+  twice = any("two_crops" in step[:1] for step in config.streams[stream].transforms)
+  return ("image", OTHER) if twice else ("image",)
 
 
 def encode_image(model: Projected, weights: Params, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
