@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from vljax import config, recipes, tree
+from vljax import config, recipes, sweep, tree
 from vljax.train.run import Run, Stream
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -110,6 +110,13 @@ def test_the_front_page_lists_all_others():
   assert set(re.findall(r"^- \[.+?\]\((.+?)\): ", text, re.MULTILINE)) == {
     p.name for p in PAGES if p.parent.name == "docs" and p.name != "index.md"
   }
+
+
+def test_tables_of_a_paper_are_those_of_its_sweeps(monkeypatch):
+  monkeypatch.chdir(ROOT)
+  file = "configs/ablations/simclr.py"
+  remake = f"python launch/sweep.py --sweep={file} --paper > docs/simclr_tables.md"
+  assert (ROOT / "docs/simclr_tables.md").read_text() == sweep.page(file), remake
 
 
 def test_every_kind_of_source_is_documented():

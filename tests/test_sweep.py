@@ -131,6 +131,19 @@ def test_every_error_names_what_is_wrong(tables, tmp_path):
     sweep.load(tables((1, 1.0), (1, 2.0)) + ":target")
 
 
+def test_a_page_has_the_papers_numbers_of_all_tables(tmp_path):
+  rows = [dict(name="a", paper=dict(x=69.0)), dict(name="b"), dict(name="c", paper=dict(y=7.25))]
+  table = dict(title="T", source="Table 1.", config="c", columns=dict(x=dict(metric="x"), y=dict(metric=None)))
+  tables = dict(one={**table, "rows": rows}, two={**table, "rows": rows[1:2]})
+  (tmp_path / "tables.py").write_text(f"def sweep(small):\n  return {tables}\n")
+  head, one, two = sweep.page(f"{tmp_path}/tables.py").split("## T\n\n")
+  assert f"--sweep={tmp_path}/tables.py --paper" in head
+  assert one == "`one`: Table 1.\n\n| run | x | y |\n| --- | --- | --- |\n| a | 69.0 | – |\n| c | – | 7.25 |\n\n"
+  assert two == "`two`: Table 1.\n"
+  with pytest.raises(FileNotFoundError, match=r"^sweep file 'configs/none.py' does not exist"):
+    sweep.page("configs/none.py")
+
+
 def test_rows_give_numbers_for_columns_that_are_there():
   row = sweep.Row(name="a", paper={"top-1": 1.0})
   with pytest.raises(ValueError, match=r"^unknown column of row 'a' 'top-1'; did you mean 'top1'"):

@@ -21,6 +21,7 @@ from vljax.checkpoint import Metadata
 from vljax.train import writers
 
 TABLE = "table"
+NOTHING = "–"
 Train = Callable[[Any, epath.Path], bool]
 Value = float | str | None
 
@@ -125,10 +126,7 @@ def load(spec: str, small: bool = False) -> Sweep:
     ValueError: the file has no `sweep`, no table of that name, or a table with unknown keys.
   """
   file, _, name = spec.partition(":")
-  module = config_lib.execute(file, "sweep")
-  if not hasattr(module, "sweep"):
-    raise ValueError(f"sweep file {file!r} defines no sweep(small)")
-  return config_lib.parse(config_lib.choose(f"table of {file}:", name, module.sweep(small)), Sweep, name)
+  return config_lib.parse(config_lib.choose(f"table of {file}:", name, _tables(file, small)), Sweep, name)
 
 
 def jobs(
@@ -251,16 +249,33 @@ def markdown(found: Mapping[str, Any]) -> str:
   """A `table` for reading."""
   names = list(found["agreement"])
   heads = ["run", *(f"{name}, {who}" for name in names for who in ("paper", "ours"))]
-  lines = [f"# {found['title']}", "", found["source"], "", _line(heads), _line(["---"] * len(heads))]
-  for row in found["rows"]:
-    lines.append(_line([row["name"], *(_text(row[who].get(n)) for n in names for who in ("paper", "ours"))]))
-  lines.append("")
+  cells = lambda row: (_text(row[who].get(n)) for n in names for who in ("paper", "ours"))
+  lines = [f"# {found['title']}", "", found["source"], ""]
+  lines += [*_grid(heads, ([row["name"], *cells(row)] for row in found["rows"])), ""]
   for name, verdict in found["agreement"].items():
     if verdict["pairs"]:
       verb = "the same order" if verdict["same"] == verdict["pairs"] else "not the same order"
       counts = f"{verdict['same']} of {verdict['pairs']} pairs alike"
       correlation = _text(verdict["rank_correlation"])
       lines.append(f"- {name}: {verb}, {counts}, rank correlation {correlation} over {verdict['rows']} rows")
+  return "\n".join(lines).rstrip() + "\n"
+
+
+def page(file: str) -> str:
+  """The paper's numbers alone of all tables of a file, for reading; rows that have none are left out.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load`.
+  """
+  lines = [f"# Tables of `{file}`", "", "The papers' numbers as the sweeps have them, made by", "", "```bash"]
+  lines += [f"python launch/sweep.py --sweep={file} --paper", "```", ""]
+  for name, raw in _tables(file).items():
+    sweep = config_lib.parse(raw, Sweep, name)
+    rows = [row for row in sweep.rows if row.paper]
+    lines += [f"## {sweep.title}", "", f"`{name}`: {sweep.source}", ""]
+    if rows:
+      cells = ([row.name, *(str(row.paper.get(n, NOTHING)) for n in sweep.columns)] for row in rows)
+      lines += [*_grid(["run", *sweep.columns], cells), ""]
   return "\n".join(lines).rstrip() + "\n"
 
 
@@ -275,11 +290,22 @@ def write(sweep: Sweep, found: Sequence[Job], workdir: epath.PathLike) -> tuple[
   return paths
 
 
+def _tables(file: str, small: bool = False) -> Mapping[str, Any]:
+  module = config_lib.execute(file, "sweep")
+  if not hasattr(module, "sweep"):
+    raise ValueError(f"sweep file {file!r} defines no sweep(small)")
+  return module.sweep(small)
+
+
+def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+  return [_line(heads), _line(["---"] * len(heads)), *map(_line, rows)]
+
+
 def _line(cells: Iterable[str]) -> str:
   return f"| {' | '.join(cells)} |"
 
 
 def _text(number: Value) -> str:
   if number is None:
-    return "–"
+    return NOTHING
   return number if isinstance(number, str) else f"{number:.2f}"

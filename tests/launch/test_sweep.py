@@ -34,6 +34,15 @@ def test_prints_commands(call):
   ]
 
 
+def test_the_papers_numbers_alone_need_no_workdir(root, tmp_path, call):
+  program = [sys.executable, "launch/sweep.py", f"--sweep={tmp_path}/table.py"]
+  run = lambda *flags: subprocess.run([*program, *flags], cwd=root, capture_output=True, text=True, check=False)
+  out = run("--paper")
+  assert out.returncode == 0, out.stderr
+  assert "| 0.2 | 0.2 |" in out.stdout.splitlines()
+  assert "the following arguments are required: --workdir" in run().stderr
+
+
 def test_table_of_nothing_and_an_error(call, tmp_path):
   out = call("rate", str(tmp_path / "runs"), "--table")
   assert out.returncode == 0, out.stderr
