@@ -141,6 +141,64 @@ def test_a_repository_of_the_hub(make, hub, monkeypatch):
   made.assert_equal(interop.load("hf:me/clip"))
 
 
+@pytest.mark.parametrize("missing", ["preprocessor_config.json", "config.json", "model.safetensors"])
+def test_a_download_that_broke_off_goes_on(make, hub, cache, missing):
+  publish(hub, "me/clip", lambda folder: hugging_face.save(folder, make().imported))
+  source, place = hub / "me/clip/resolve/main", cache / "hf/me--clip/main"
+  (source / missing).rename(hub / missing)
+  with pytest.raises(FileNotFoundError, match=f"hf:me/clip is not cached, and file.*/{missing} cannot be read"):
+    published.fetch(published.find("hf:me/clip"))
+  assert not (place / "model.safetensors").exists()
+  (hub / missing).rename(source / missing)
+  published.fetch(published.find("hf:me/clip"))
+  assert {file.name for file in source.iterdir()} <= {file.name for file in place.iterdir()}
+
+
+def test_shards_that_broke_off_go_on(hub, cache):
+  names = ["model-1.safetensors", "model-2.safetensors"]
+  index = {"weight_map": {"a": names[0], "b": names[1], "c": names[1]}}
+
+  def write(folder):
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in names:
+      (folder / name).write_text(name)
+
+  publish(hub, "me/large", write)
+  source, place = hub / "me/large/resolve/main", cache / "hf/me--large/main"
+  (source / names[1]).rename(hub / names[1])
+  for _ in range(2):
+    with pytest.raises(FileNotFoundError, match="model-2.safetensors cannot be read"):
+      published.fetch(published.find("hf:me/large"))
+  assert (place / names[0]).exists()
+  (hub / names[1]).rename(source / names[1])
+  published.fetch(published.find("hf:me/large"))
+  assert (place / names[1]).read_text() == names[1]
+
+
+def test_a_folder_filled_by_hand(make, monkeypatch, cache):
+  """The weights and what tells their shape are enough without a network."""
+  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+  made = make(text=dict(pool="eos", eos_id=39))
+  place = cache / "hf/me--clip/main"
+  hugging_face.save(place, made.imported)
+  for file in place.iterdir():
+    if file.name not in ("config.json", "model.safetensors"):
+      file.unlink()
+  assert published.fetch(published.find("hf:me/clip")) == place
+  jax.tree.map(np.testing.assert_array_equal, interop.load("hf:me/clip").params, made.imported.params)
+
+
+def test_open_clips_merges_come_along(make, hub, monkeypatch, cache):
+  def write(folder):
+    open_clip.save(folder, make(image=dict(activation="gelu"), text=dict(activation="gelu")).imported)
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+  publish(hub, "me/oc", write)
+  monkeypatch.setitem(published.OPEN_CLIP, "ViT-test/mine", "me/oc")
+  assert (published.fetch(published.find("open_clip:ViT-test/mine")) / "merges.txt").exists()
+
+
 def test_a_repository_of_a_siglip_model(hub):
   """Its config, not its name, says what it holds."""
   tower = dict(variant="test", activation="gelu_tanh", epsilon=1e-6)

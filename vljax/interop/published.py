@@ -76,8 +76,6 @@ HF = (
 
 FILES = {
   "hf": (
-    ("config.json",),
-    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     ("preprocessor_config.json", None),
     ("merges.txt", None),
     ("tokenizer.json", None),
@@ -85,14 +83,20 @@ FILES = {
     ("tokenizer.model", None),
     ("vocab.json", None),
     ("tokenizer_config.json", None),
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
   ),
   "open_clip": (
+    ("merges.txt", None),
+    ("tokenizer.json", None),
     ("open_clip_config.json",),
     ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    ("tokenizer.json", None),
   ),
 }
-"""What a repository must hold: of each row the first that is there; None: it may be absent."""
+"""What a repository must hold: of each row the first that is there; None: it may be absent.
+
+Fetched in this order: the weights come last, so that a folder that has them was not broken off.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,20 +198,30 @@ def _verify(place: epath.Path, expected: str) -> None:
 def _fetch_repository(entry: Published) -> epath.Path:
   wanted, place = FILES[entry.format], entry.place
   required = [names for names in wanted if None not in names]
-  if all(any((place / name).exists() for name in names) for names in required):
+  if all(any(_is_whole(place / str(name)) for name in names) for names in required):
     return place
   listing = _listing(entry, required)
-  for names in wanted:
-    name = next((n for n in names if n in listing or n is None), "")
-    if name == "":
+  for names in required:
+    if not any(name in listing for name in names):
       raise ValueError(f"{entry.name}: {hub()}/{entry.repository} holds none of {', '.join(map(str, names))}")
+  for names in wanted:
+    name = next(n for n in names if n in listing or n is None)
     if name is not None:
       _fetch_hub_file(entry, name, listing)
-    if name and name.endswith(".index.json"):
-      shards = sorted(set(json.loads((place / name).read_text())["weight_map"].values()))
-      for shard in shards:
-        _fetch_hub_file(entry, epath.Path(shard).name, listing)
+      for shard in _shards(place / name):
+        _fetch_hub_file(entry, shard, listing)
   return place
+
+
+def _is_whole(file: epath.Path) -> bool:
+  """Whether a file is there, with all shards that it names if it is their index."""
+  return file.exists() and all((file.parent / shard).exists() for shard in _shards(file))
+
+
+def _shards(file: epath.Path) -> list[str]:
+  if not file.name.endswith(".index.json"):
+    return []
+  return sorted({epath.Path(shard).name for shard in json.loads(file.read_text())["weight_map"].values()})
 
 
 def _fetch_hub_file(entry: Published, name: str, listing: dict[str, str]) -> None:
