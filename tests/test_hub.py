@@ -78,7 +78,7 @@ def test_an_exported_encoder_takes_any_batch(bundle, picture, tmp_path):
   np.testing.assert_allclose(
     hub.call_exported(tmp_path / "text.bin", tokens), bundle.encode_text(["a red circle", "ring"]), atol=1e-5
   )
-  with pytest.raises(ValueError, match="unknown tower 'images'; did you mean 'image'"):
+  with pytest.raises(ValueError, match="unknown tower of this model 'images'; did you mean 'image'"):
     bundle.export("images", tmp_path / "x.bin")
 
 
@@ -217,6 +217,16 @@ def test_runs_without_texts_open(seeing, picture):
     found.encode_text("a red circle")
   with pytest.raises(ValueError, match="unknown function of this model 'image_features'"):
     found.image_features(picture)
+
+
+def test_the_encoder_of_a_run_without_texts_is_exported(seeing, picture, tmp_path):
+  found = hub.load(seeing)
+  found.export("image", tmp_path / "image.bin")
+  pictures = np.stack([found.preprocess(picture)] * 3)
+  exported = hub.call_exported(tmp_path / "image.bin", pictures)
+  np.testing.assert_allclose(exported, found.encode_image(pictures), atol=1e-4)
+  with pytest.raises(ValueError, match="unknown tower of this model 'text'; legal: image"):
+    found.export("text", tmp_path / "text.bin")
 
 
 def test_what_a_finished_run_says_comes_next_runs(root, monkeypatch, tmp_path, seeing, capsys):

@@ -13,14 +13,25 @@ from vljax import config as config_lib
 from vljax import hub, interop, recipes, tree
 from vljax.checkpoint import Manager, Metadata
 from vljax.checkpoint import metadata as metadata_lib
+from vljax.checkpoint.load import load_metadata
 from vljax.data import tokenizers, vocabulary
-from vljax.interop import Imported
-from vljax.layers.batch_norm import variables
+from vljax.interop import Imported, language, language_models, torchvision
+from vljax.layers.batch_norm import STATISTICS, variables
+from vljax.models import decoder, resnet
+from vljax.models.classifier import Classifier
 from vljax.models.dual_encoder import FIELDS, DualEncoder, tower_config
 
-FORMATS = ("vljax", *interop.FORMATS)
+DUAL = ("vljax", *interop.FORMATS)
+"""Formats of dual encoders."""
+
+TRUNK = "torchvision"
+"""The format of a run's ResNet alone."""
+
+FORMATS = (*DUAL, TRUNK, *language_models.FAMILIES)
+"""The last ones are the kinds of Hugging Face's language models."""
+
 TOLERANCE = 1e-5
-"""How far unit features of source and target may lie apart; they are equal where both hold float32."""
+"""How far features of source and target may lie apart; they are equal where both hold float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +61,7 @@ def convert(
 
   Args:
     format: one of FORMATS.
-    activation: where the source does not tell.
+    activation: of a dual encoder, where the source does not tell.
     drop_tokenizer: write the weights without the tokenizer, where the format cannot hold it.
 
   Raises:
@@ -62,27 +73,91 @@ def convert(
   target = epath.Path(target).expanduser()
   if target.exists():
     raise FileExistsError(f"{target} exists already; name a new path")
+  if activation and format not in DUAL:
+    raise ValueError(f"activation = {activation!r} of a dual encoder, which the format {format} does not hold")
+  if format == TRUNK:
+    report = _convert_trunk(source, target)
+  elif format in language_models.FAMILIES:
+    report = _convert_language(source, target, format, drop_tokenizer)
+  else:
+    report = _convert_dual(source, target, format, activation, drop_tokenizer)
+  if report.difference > TOLERANCE:
+    raise ValueError(f"{target} gives other features than {source}: they differ by {report.difference:.2g}")
+  return report
+
+
+def _convert_dual(
+  source: epath.PathLike, target: epath.Path, format: str, activation: str | None, drop_tokenizer: bool
+) -> Report:
   found = read(source, activation=activation)
   if drop_tokenizer:
     found = dataclasses.replace(found, tokenizer={})
   left_out = write(target, found, format)
   again = read(target, format=format)
-  difference = compare(found, again)
-  if difference > TOLERANCE:
-    raise ValueError(f"{target} gives other features than {source}: they differ by {difference:.2g}")
-  return Report(tree.count(found.params), difference, (*found.notes, *left_out))
+  return Report(tree.count(found.params), compare(found, again), (*found.notes, *left_out))
+
+
+def _convert_trunk(source: epath.PathLike, target: epath.Path) -> Report:
+  """The ResNet of what the hub opens, with the classifier of a run of classification where that sits on it."""
+  bundle = hub.load(source)
+  network = getattr(bundle.model, bundle.part) if isinstance(bundle, hub.Bundle) else bundle.model
+  if not isinstance(network, resnet.ResNet):
+    raise ValueError(
+      f"{source} holds a {type(network).__name__}; the format {TRUNK} takes the ResNet of a run of simclr, "
+      "classification or clip"
+    )
+  kept = ["classifier"] if isinstance(bundle.model, Classifier) and not bundle.model.tap else []
+  weights = {**bundle.params[bundle.part], **{name: bundle.params[name] for name in kept}}
+  weights[STATISTICS] = bundle.params[STATISTICS][bundle.part]
+  torchvision.save(target, weights)
+  config, again = torchvision.load(target)
+  network = network.clone(dtype="float32", num_classes=config.get("num_classes"))
+  image = np.random.default_rng(0).normal(size=network.inputs(4)[0].shape).astype(np.float32)
+  pairs = (network, weights), (resnet.build(**config), again)
+  a, b = (model.apply(variables(x), image) for model, x in pairs)
+  (mean, std), rules = bundle.rules.constants, bundle.rules
+  notes = [
+    f"{target} tells no preprocessing: pictures have {bundle.size} px, mean {tuple(mean)}, deviation {tuple(std)}, "
+    f"{rules.interpolation} interpolation, resize {rules.resize!r}"
+  ]
+  if network.stem == "cifar":
+    notes.append(f"{target} has a conv1 of 3 x 3 with stride 1 and no pool, which torchvision's own classes have not")
+  if more := sorted(bundle.params.keys() - {bundle.part, STATISTICS, *kept}):
+    notes.append(f"{target} leaves out {', '.join(more)}")
+  return Report(tree.count(weights), float(np.abs(a - b).max()), tuple(notes))
+
+
+def _convert_language(source: epath.PathLike, target: epath.Path, family: str, drop_tokenizer: bool) -> Report:
+  if not language.is_language(source):
+    raise ValueError(f"{source} holds no language model, which the format {family} is for; legal: {', '.join(DUAL)}")
+  found = language.load(source)
+  if drop_tokenizer:
+    found.tokenizer = {}
+  left_out = language_models.save(target, found, family)
+  again = language_models.load(target)
+  models = [decoder.build(**tower.config) for tower in (found, again)]
+  tokens = np.random.default_rng(0).integers(0, models[0].vocab, (4, min(16, models[0].length)))
+  a, b = (m.apply(tower.variables, tokens) for m, tower in zip(models, (found, again), strict=True))
+  return Report(tree.count(found.weights), float(np.abs(a - b).max()), (*found.notes, *left_out))
 
 
 def read(source: epath.PathLike, *, format: str | None = None, activation: str | None = None) -> Imported:
-  """A checkpoint of any format; for a workdir of ours, its newest weights (their average, if it keeps one).
+  """A dual encoder of any format; for a workdir of ours, its newest weights (their average, if it keeps one).
 
   Raises:
-    FileNotFoundError, ValueError: as `hub.load`.
+    FileNotFoundError, ValueError: as `hub.load`, or no dual encoder; says what it is and which formats hold that.
   """
   path = epath.Path(source).expanduser()
   published = isinstance(source, str) and interop.published.is_published(source)
   if published or not (path / metadata_lib.FILE).exists():
+    if format is None and language.is_language(source):
+      raise ValueError(f"{source} is a language model; legal formats: {', '.join(language_models.FAMILIES)}")
     return interop.load(source if published else path, format=format, activation=activation)
+  recipe = load_metadata(path).config.get("recipe")
+  if recipe in ("simclr", "classification"):
+    raise ValueError(f"{path} is a run of the recipe {recipe}, which knows no texts; legal formats: {TRUNK}")
+  if recipe == "flamingo":
+    raise ValueError(f"{path} is a run of the recipe flamingo, which is written in no other format")
   bundle = hub.load(path)
   if not isinstance(bundle.model, DualEncoder):
     more = ", ".join(sorted(set(bundle.modalities) - {"image", "text"}))

@@ -278,10 +278,14 @@ class Bundle:
     Args:
       tower: `image` (uint8 [b size size 3] -> [b d]) or `text` (int32 ids [b t] -> [b d]); the batch stays free.
       platforms: such as ("cpu", "cuda", "tpu"); None means this one.
+
+    Raises:
+      ValueError: another tower, or `text` of a model that knows no texts.
     """
-    size, length = self.size, self.model.text.length
-    shapes = {"image": (f"b, {size}, {size}, 3", jnp.uint8), "text": (f"b, {length}", jnp.int32)}
-    shape, dtype = config_lib.choose("tower", tower, shapes)
+    shapes = {"image": (f"b, {self.size}, {self.size}, 3", jnp.uint8)}
+    if "text" in self.modalities:
+      shapes["text"] = f"b, {self.model.text.length}", jnp.int32
+    shape, dtype = config_lib.choose("tower of this model", tower, shapes)
     functions, params = self._served
     function, params = functions[f"encode_{tower}"], parallel.to_host(params)
     spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), dtype)

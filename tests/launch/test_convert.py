@@ -8,10 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from vljax import convert, hub, tree
+from vljax import config as config_lib
+from vljax import convert, hub, interop, recipes, tree
+from vljax.checkpoint import Manager, Metadata
 from vljax.data import tokenizers
 from vljax.data.tokenizers import clip_bpe
+from vljax.interop import torchvision
 from vljax.interop.imported import Imported, clip_preprocess
+from vljax.layers.batch_norm import STATISTICS
 from vljax.models import dual_encoder, fitting
 
 TARGETS = {"vljax": "x", "hf": "x", "openai": "x.pt", "open_clip": "x"}
@@ -145,3 +149,85 @@ def test_a_target_that_differs_is_found(imported):
   other.params = jax.tree.map(lambda x: x * 1.01, imported.params)
   assert convert.compare(imported, imported) == 0
   assert convert.compare(imported, other) > 1e-4
+
+
+@pytest.fixture(scope="module", params=["simclr_cifar", "supervised_r50"])
+def seeing(request, root, tmp_path_factory):
+  """The workdir of a run without texts, whose every leaf is random."""
+  workdir = tmp_path_factory.mktemp("seeing") / "run"
+  raw = config_lib.load(f"{root}/configs/contrastive/{request.param}.py:smoke", ())
+  parsed = recipes.parse(raw)
+  rng = np.random.default_rng(0)
+  shapes = fitting.abstract_weights(recipes.build(parsed).model)
+  params = jax.tree.map(lambda s: jax.numpy.asarray(rng.uniform(0, 0.1, s.shape), "float32"), shapes)
+  extras = {STATISTICS: params.pop(STATISTICS)}
+  manager = Manager(workdir, metadata=Metadata(config=config_lib.to_dict(raw), meaning=recipes.meaning(parsed)))
+  manager.save(0, {"params": params, "extras": extras}, force=True)
+  manager.close()
+  return workdir
+
+
+def test_the_trunk_of_a_run_without_texts(seeing, program, tmp_path, capsys):
+  program(["--from", str(seeing), "--to", str(tmp_path / "x.pt"), "--format", "torchvision"])
+  printed = capsys.readouterr().out
+  assert "parameters as torchvision" in printed
+  assert "differ by at most 0\n" in printed
+  assert "tells no preprocessing: pictures have" in printed
+  found, bundle = torchvision.load(tmp_path / "x.pt")[1], hub.load(seeing)
+  jax.tree.map(np.testing.assert_array_equal, found[STATISTICS], dict(bundle.params[STATISTICS]["backbone"]))
+  wanted = dict(bundle.params["backbone"])
+  if bundle.config["recipe"] == "classification":
+    wanted["classifier"] = bundle.params["classifier"]
+  else:
+    assert "leaves out head" in printed
+    assert "conv1 of 3 x 3" in printed
+  jax.tree.map(np.testing.assert_array_equal, {k: x for k, x in found.items() if k != STATISTICS}, wanted)
+
+
+def test_a_run_without_texts_is_no_dual_encoder(seeing, program, tmp_path):
+  with pytest.raises(
+    ValueError, match=r"is a run of the recipe \w+, which knows no texts; legal formats: torchvision"
+  ):
+    program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "hf"])
+  with pytest.raises(ValueError, match="run holds no language model, which the format llama is for"):
+    program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "llama"])
+  with pytest.raises(ValueError, match=r"unknown ending of a file of torch's '.npz'"):
+    program(["--from", str(seeing), "--to", str(tmp_path / "x.npz"), "--format", "torchvision"])
+
+
+def test_a_vit_has_no_torchvision_trunk(imported, program, tmp_path):
+  convert.write(tmp_path / "a", imported, "hf")
+  with pytest.raises(ValueError, match="a holds a ViT; the format torchvision takes the ResNet of a run of simclr"):
+    program(["--from", str(tmp_path / "a"), "--to", str(tmp_path / "x.pt"), "--format", "torchvision"])
+
+
+def test_a_flamingo_is_written_in_no_other_format(program, tmp_path):
+  manager = Manager(tmp_path / "run", metadata=Metadata(config=dict(recipe="flamingo")))
+  manager.save(0, {"params": {"x": jax.numpy.zeros(1)}}, force=True)
+  manager.close()
+  with pytest.raises(ValueError, match="run is a run of the recipe flamingo, which is written in no other format"):
+    program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "hf"])
+
+
+def test_a_language_model(language_folder, program, tmp_path, capsys):
+  program(["--from", str(language_folder), "--to", str(tmp_path / "x"), "--format", "llama"])
+  assert "differ by at most 0\n" in capsys.readouterr().out
+  before, after = interop.load_tower(language_folder), interop.load_tower(tmp_path / "x")
+  jax.tree.map(np.testing.assert_array_equal, before.weights, after.weights)
+  text = "that a thing"
+  before, after = (tokenizers.build(**x.tokenizer) for x in (before, after))
+  assert before.encode(text) == after.encode(text)
+  arguments = ["--from", str(language_folder), "--to", str(tmp_path / "y"), "--format"]
+  program([*arguments, "llama", "--drop_tokenizer"])
+  assert f"note: {tmp_path}/y holds no tokenizer files" in capsys.readouterr().out
+
+
+def test_a_language_model_in_a_format_that_is_not_its_own(language_folder, program, tmp_path):
+  arguments = ["--from", str(language_folder), "--to", str(tmp_path / "y"), "--format"]
+  with pytest.raises(ValueError, match="the format opt cannot hold "):
+    program([*arguments, "opt"])
+  with pytest.raises(ValueError, match="is a language model; legal formats: opt, gpt_neox, llama"):
+    program([*arguments, "hf"])
+  with pytest.raises(ValueError, match="activation = 'gelu' of a dual encoder, which the format llama does not hold"):
+    program([*arguments, "llama", "--activation", "gelu"])
+  assert not (tmp_path / "y").exists()

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vljax import convert, hub
+from vljax import convert, hub, recipes
+from vljax.checkpoint import Manager, Metadata
 from vljax.interop.imported import Imported, clip_preprocess
+from vljax.layers.batch_norm import STATISTICS
 from vljax.models import dual_encoder, fitting
 
 pytestmark = pytest.mark.parity
@@ -79,3 +81,29 @@ def test_openai(torch, open_clip, workdir, pictures, tmp_path):
   bundle = hub.load(tmp_path / "clip.pt")
   unit = lambda x: (x / x.norm(dim=-1, keepdim=True)).detach().numpy()
   np.testing.assert_allclose(bundle.encode_text(TEXTS), unit(model.encode_text(tokens)), rtol=0, atol=5e-3)
+
+
+def test_the_trunk_of_a_classification_run(torch, tmp_path):
+  """A ResNet-18 with its classifier and statistics in timm's class, whose keys are torchvision's: the same logits."""
+  timm = pytest.importorskip("timm")
+  backbone, streams = dict(variant="resnet18", image_size=32), {"train": {"source": "synthetic:pairs", "batch": 1}}
+  raw = dict(recipe="classification", steps=1, streams=streams, classes=3, backbone=backbone)
+  parsed = recipes.parse(raw)
+  rng = np.random.default_rng(0)
+  shapes = fitting.abstract_weights(recipes.build(parsed).model)
+  params = jax.tree.map(lambda s: jax.numpy.asarray(rng.uniform(-0.03, 0.05, s.shape), "float32"), shapes)
+  statistics = jax.tree.map(lambda x: abs(x) + 0.1, params.pop(STATISTICS))
+  manager = Manager(tmp_path / "run", metadata=Metadata(config=raw, meaning=recipes.meaning(parsed)))
+  manager.save(0, {"params": params, "extras": {STATISTICS: statistics}}, force=True)
+  manager.close()
+  report = convert.convert(tmp_path / "run", tmp_path / "x.pth", "torchvision")
+  assert "mean (0.485, 0.456, 0.406)" in report.notes[0]
+  model = timm.create_model("resnet18", num_classes=3).eval()
+  model.load_state_dict(torch.load(tmp_path / "x.pth"))
+  bundle = hub.load(tmp_path / "run")
+  picture = rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
+  image = np.array(bundle.rules.apply(bundle.preprocess(picture)[None])).transpose(0, 3, 1, 2)
+  with torch.no_grad():
+    expected = model(torch.tensor(image)).numpy()
+  np.testing.assert_allclose(bundle.logits(picture), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+  assert np.ptp(expected) > 1e-3

@@ -182,6 +182,7 @@ def save(path: epath.PathLike, tower: Tower, family: str) -> list[str]:
   model, limits = decoder.build(**tower.config), Limits(family, path)
   found = config_lib.choose("family of language models", family, FAMILIES)
   content = {**found.config.write(model, limits), "model_type": family, "torch_dtype": "float32"}
+  limits.tokenizer(tower.tokenizer, "hf_json", "clip_bpe", "wordpiece")
   limits.close()
   state = names.to_theirs(found.table(model), tower.weights, str(path))
   state = {name: found.arrange(name, array, model.heads, back=True) for name, array in state.items()}
