@@ -45,7 +45,7 @@ test-long: $(VENV)/.dev ## learning runs, kills, mutated inputs, pod-size compil
 parity: $(VENV)/.parity ## live comparisons with torch packages, and real weights, all of which this installs
 	$(QUICK) $(PYTEST) -m "parity and not long" $(T)
 
-bench: $(VENV)/.dev ## speed against torch (if installed) and against limits: a table, and JSON in benchmarks/results
+bench: $(VENV)/.dev ## speed against torch (if installed) and against limits: a table, and JSON in runs/bench.json
 	$(HUGE) $(BIN)/python -m benchmarks.run $(BENCH)
 
 lint: $(VENV)/.dev ## format, style and types

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -39,6 +40,23 @@ def test_notebook_opens_a_run_on_picture_files_by_its_relative_path(root, execut
   assert printed.startswith(workdir)
   assert "of these 12 are right; chance" in printed
   assert len(pictures) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_notebook_trains_a_tiny_model_where_no_quickstart_has_a_step(root, execute, tmp_path, monkeypatch):
+  for folder in ("configs", "notebooks"):
+    shutil.copytree(root / folder, tmp_path / folder)
+  (tmp_path / "runs/quickstart").mkdir(parents=True)
+  (tmp_path / "runs/quickstart/metadata.json").write_text("{}")  # there before the first step
+  monkeypatch.delenv("WORKDIR", raising=False)
+  monkeypatch.setenv("XLA_FLAGS", "")
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(root / ".cache/jax"))
+  printed, pictures = execute("notebooks/clip_zero_shot.ipynb", tmp_path)
+  assert "runs/notebook\n" in printed
+  assert "highest on the diagonal" in printed
+  assert (tmp_path / "runs/notebook/checkpoints/150").exists()
+  assert len(pictures) >= 6
 
 
 def test_notebook_is_committed_without_outputs(root):
