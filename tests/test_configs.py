@@ -13,6 +13,7 @@ from vljax.checkpoint import load_params
 from vljax.data import batching, sources, vocabulary
 from vljax.data.sources import uri
 from vljax.models import dual_encoder, fitting
+from vljax.ops.attention import IMPLEMENTATIONS
 from vljax.train import optim, writers
 from vljax.train.trainer import Trainer
 
@@ -156,3 +157,26 @@ def test_arguments_are_typed_and_their_names_known():
     load("configs/contrastive/imagebind.py:modality=sound")
   with pytest.raises(ValueError, match=r"^unknown crops 'hosts'; legal: device, host$"):
     load(f"{SIMCLR}:crops=hosts")
+
+
+@pytest.mark.parametrize(("tower", "other"), [("image", "text"), ("text", "image")])
+def test_a_tower_attends_as_its_config_says(monkeypatch, tower, other):
+  """Queries of each implementation's calls tell whose they are."""
+  queries = {name: set() for name in ("reference", "xla")}
+  for name, found in queries.items():
+    module = IMPLEMENTATIONS[name]
+    attend = lambda query, *rest, f=module.attend, found=found: found.add(query.shape[1]) or f(query, *rest)
+    monkeypatch.setattr(module, "attend", attend)
+  model = recipes.build(load("configs/contrastive/clip_quickstart.py:smoke", f"{tower}.attention=reference")).model
+  fitting.abstract(model)
+  lengths = {"image": (model.image.image_size // model.image.patch) ** 2 + 1, "text": model.text.length}
+  assert queries == {"reference": {lengths[tower]}, "xla": {lengths[other]}}
+
+
+def test_attention_that_cannot_run_here_is_named():
+  model = recipes.build(load("configs/contrastive/clip_quickstart.py:smoke", "image.attention=cudnn")).model
+  message = "attention implementation 'cudnn' cannot run here: it needs an NVIDIA GPU; the platform is cpu"
+  with pytest.raises(ValueError, match=message):
+    fitting.abstract(model)
+  with pytest.raises(ValueError, match="unknown attention implementation 'cuddn'; did you mean 'cudnn'"):
+    fitting.abstract(recipes.build(load("configs/contrastive/clip_quickstart.py:smoke", "text.attention=cuddn")).model)
