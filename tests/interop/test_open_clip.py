@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vljax import interop
-from vljax.interop import open_clip, openai
+from vljax.interop import open_clip, openai, safetensors_reader, torch_writer
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,17 @@ def test_round_trip(make, tmp_path, options):
   assert interop.detect(tmp_path / "x") == "open_clip"
   made.assert_equal(interop.load(tmp_path / "x"))
   made.assert_equal(interop.load(tmp_path / "x/open_clip_model.safetensors"))
+
+
+def test_weights_of_torch_beside_their_config(make, tmp_path):
+  made = make(text=dict(pool="eos", eos_id=5))
+  open_clip.save(tmp_path, made.imported)
+  state = safetensors_reader.state_dict(tmp_path / "open_clip_model.safetensors")
+  (tmp_path / "open_clip_model.safetensors").unlink()
+  torch_writer.write(tmp_path / "open_clip_pytorch_model.bin", state)
+  for source in (tmp_path, tmp_path / "open_clip_pytorch_model.bin"):
+    assert interop.detect(source) == "open_clip"
+    made.assert_equal(interop.load(source))
 
 
 def test_weights_alone_are_refused(make, tmp_path):
