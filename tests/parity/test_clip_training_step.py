@@ -40,16 +40,21 @@ def test_transformers(torch, transformers, compare, tmp_path, size):
   assert_gradients(theirs, hugging_face.TABLE, gradients)
 
 
-def test_open_clip(torch, open_clip, compare, tmp_path):
+@pytest.mark.parametrize("size", ["tiny", pytest.param("base", marks=pytest.mark.slow)])
+def test_open_clip(torch, open_clip, compare, tmp_path, size):
+  """`base` is open_clip's ViT-B-32, which has GELU, drawn at random."""
   torch.manual_seed(0)
-  model = open_clip.CLIP(
+  tiny = dict(
     embed_dim=24,
     quick_gelu=True,
     vision_cfg=dict(image_size=32, layers=2, width=64, patch_size=8),
     text_cfg=dict(context_length=12, vocab_size=99, width=64, heads=1, layers=2),
   )
+  model = open_clip.CLIP(**tiny) if size == "tiny" else open_clip.create_model("ViT-B-32")
   torch.save(model.state_dict(), tmp_path / "clip.pt")
-  compared = compare(interop.load(tmp_path / "clip.pt"), batch=8)
+  options = dict(activation="quick_gelu") if size == "tiny" else dict(activation="gelu")
+  found = interop.load(tmp_path / "clip.pt", format="open_clip", **options)
+  compared = compare(found, batch=8 if size == "tiny" else 4)
   loss, gradients = compared.loss_and_gradients()
   image, text, scale = model(compared.pixels(), torch.tensor(compared.tokens).long())
   wanted = open_clip.ClipLoss()(image, text, scale)
