@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from tests.data.tokenizers.test_clip_bpe import in_json
 from vljax import interop
+from vljax.data import tokenizers
 from vljax.data.tokenizers import clip_bpe
 from vljax.interop import hugging_face, safetensors_reader
 
@@ -175,3 +177,26 @@ def test_clip_tokenizer_files(make, tmp_path):
   assert len(vocabulary) == 49_408
   assert vocabulary["<|endoftext|>"] == 49_407
   assert vocabulary["dog</w>"] == 1929
+
+
+@pytest.mark.parametrize("format", ["hf", "open_clip"])
+def test_the_folders_own_vocabulary_goes_first(make, tmp_path, monkeypatch, format):
+  monkeypatch.delenv(clip_bpe.ENVIRONMENT, raising=False)
+  monkeypatch.setattr(clip_bpe, "PACKAGES", ())
+  interop.save(tmp_path, make(text=dict(vocab=49_408)).imported, format)
+  assert interop.load(tmp_path).tokenizer == dict(kind="clip_bpe", length=7)
+  file = tmp_path / "tokenizer.json"
+  merges, content = in_json(list)
+  file.write_text(content)
+  found = interop.load(tmp_path)
+  assert found.tokenizer == dict(kind="clip_bpe", path=str(file), length=7)
+  assert not any("tokenizer" in note for note in found.notes)
+  byte = clip_bpe.byte_chars().index
+  texts = {"ab", "a"}
+  ids = {text: tokenizers.build(**found.tokenizer).plain(text) for text in texts}
+  assert ids["a"] == [256 + byte("a")]
+  assert ids["ab"] == [byte("a"), 256 + byte("b")], "no merge makes an end of word here"
+  file.write_text(in_json(list, ("[CLS]", "[SEP]"))[1])
+  assert interop.load(tmp_path).tokenizer == dict(kind="hf_json", path=str(file), length=7)
+  (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
+  assert interop.load(tmp_path).tokenizer == dict(kind="clip_bpe", path=str(tmp_path / "merges.txt"), length=7)

@@ -149,3 +149,48 @@ def test_what_the_format_cannot_hold(make, tmp_path, options, message):
     interop.save(tmp_path / "x", make(**options).imported, "open_clip")
   assert str(raised.value) == f"{tmp_path}/x: the format open_clip cannot hold {message}"
   assert not (tmp_path / "x").exists()
+
+
+def text_cfg(folder, **fields):
+  edit(folder, lambda c: c["model_cfg"]["text_cfg"].update(fields))
+
+
+@pytest.mark.parametrize(
+  ("fields", "name"),
+  [
+    (dict(tokenizer_kwargs=dict(strip_sep_token=True)), "strip_sep_token"),
+    (dict(tokenizer_mode="clips"), "tokenizer_mode"),
+  ],
+)
+def test_tokenizers_that_vljax_has_not_leave_texts_to_ids(make, tmp_path, fields, name):
+  made = make(text=dict(vocab=49_408))
+  open_clip.save(tmp_path, made.imported)
+  text_cfg(tmp_path, **fields)
+  found = interop.load(tmp_path)
+  assert found.tokenizer == {}
+  wanted = f"wants a tokenizer with {name}, which vljax has not: texts must come as ids"
+  assert found.notes == [f"{tmp_path}/open_clip_config.json {wanted}"]
+  made.assert_equal(found)
+
+
+def test_a_cleaning_that_is_not_open_clips_is_refused(make, tmp_path):
+  open_clip.save(tmp_path, make().imported)
+  text_cfg(tmp_path, tokenizer_kwargs=dict(clean="siglip"))
+  with pytest.raises(ValueError, match=r"text_cfg.tokenizer_kwargs.clean in .* 'siglip'.*legal: canonical"):
+    interop.load(tmp_path)
+
+
+def test_texts_are_cleaned_as_the_config_says(make, tmp_path):
+  open_clip.save(tmp_path / "a", make(text=dict(vocab=49_408)).imported)
+  text_cfg(tmp_path / "a", tokenizer_kwargs=dict(clean="whitespace"))
+  found = interop.load(tmp_path / "a")
+  assert found.tokenizer == dict(kind="clip_bpe", length=7, clean="whitespace")
+  assert interop.save(tmp_path / "b", found, "open_clip") == []
+  assert interop.load(tmp_path / "b").tokenizer == found.tokenizer
+  file = tmp_path / "a/tokenizer.json"
+  file.write_text(
+    json.dumps(dict(model=dict(vocab={"<pad>": 0, "</s>": 1, "<eos>": 2}), padding=dict(pad_token="</s>")))
+  )
+  text_cfg(tmp_path / "a", tokenizer_kwargs={}, hf_tokenizer_name="x")
+  options = dict(kind="hf_json", path=str(file), length=7, eos="<eos>", pad_id=1, clean="whitespace")
+  assert interop.load(tmp_path / "a").tokenizer == options

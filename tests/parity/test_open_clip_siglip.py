@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from vljax import interop
+from vljax.data import tokenizers
 
 pytestmark = pytest.mark.parity
 
@@ -133,3 +134,25 @@ def test_big_vision_files(torch, open_clip, compare, folder, tmp_path):
   with torch.no_grad():
     image, text = model.visual(compared.pixels()), model.encode_text(torch.tensor(compared.tokens).long())
   compared.assert_features(image, text, atol=1e-4)
+
+
+@pytest.mark.parametrize("clean", ["canonicalize", None])
+def test_strings_as_open_clips_tokenizer_reads_them(transformers, open_clip, folder, tmp_path, clean):
+  pieces = ["<pad>", "</s>", "<unk>", "▁a", "▁dog", "▁Dog", "▁the", "▁river", "▁", *"abdeghiortv", ".", "_", "!", "D"]
+  theirs = transformers.T5TokenizerFast(vocab=[(piece, -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
+  theirs.pad_token = "</s>"
+  theirs.save_pretrained(tmp_path)
+  content = json.loads((folder / "open_clip_config.json").read_text())
+  content["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "timm/ViT-B-16-SigLIP"
+  options = {} if clean is None else {"clean": clean}
+  content["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = options
+  (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+  (tmp_path / "open_clip_model.safetensors").symlink_to(folder / "open_clip_model.safetensors")
+  ours = tokenizers.build(**interop.load(tmp_path).tokenizer)
+  texts = ["A Dog.", "a dog", " the_river!\n a  dog ", "", "a dog " * 20, "&lt;a"]
+  wanted = open_clip.get_tokenizer(f"local-dir:{tmp_path}")(texts).numpy()
+  np.testing.assert_array_equal(ours(texts), wanted)
+  assert (ours("A Dog.").tolist() == ours("a dog").tolist()) == (clean == "canonicalize")
+  for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    (tmp_path / name).unlink(missing_ok=True)
+  np.testing.assert_array_equal(tokenizers.build(**interop.load(tmp_path).tokenizer)(texts), wanted)

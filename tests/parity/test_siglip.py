@@ -1,10 +1,14 @@
 """transformers.SiglipModel with the same weights: features, scores, the loss, files both ways."""
 
+import io
+
 import jax
 import numpy as np
 import pytest
+import sentencepiece
 
 from vljax import convert, interop
+from vljax.data import tokenizers
 from vljax.interop import safetensors_reader
 from vljax.objectives.contrastive import sigmoid_contrastive
 
@@ -90,3 +94,68 @@ def test_transformers_reads_what_we_write(torch, transformers, compare, tiny, tm
   with torch.no_grad():
     a, b = run(torch, model, compared), run(torch, again, compared)
   np.testing.assert_array_equal(a.logits_per_text.numpy(), b.logits_per_text.numpy())
+
+
+TEXTS = ("A photo of a Dog.", "a photo of a dog", " two  cats,\n near_the-river! ", "", "it's 3 & <b>", "dog " * 20)
+CORPUS = [f"a photo of a {a} near the {b}, {n}!" for a in ("dog", "cat") for b in ("river", "tree") for n in range(9)]
+
+
+@pytest.fixture(scope="module")
+def spiece(tmp_path_factory):
+  """A sentencepiece model with the special ids of C4's: pad 0, end 1, unknown 2, no begin."""
+  made = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(CORPUS), model_writer=made, vocab_size=60, minloglevel=2, hard_vocab_limit=False,
+    pad_id=0, eos_id=1, unk_id=2, bos_id=-1, add_dummy_prefix=True,
+  )  # fmt: skip
+  file = tmp_path_factory.mktemp("spiece") / "spiece.model"
+  file.write_bytes(made.getvalue())
+  return file
+
+
+def rows(tokenizer, texts, **options):
+  """Their ids [n 12]."""
+  found = tokenizer(list(texts), padding="max_length", truncation=True, max_length=12, **options)
+  return np.array(found["input_ids"])
+
+
+def test_strings_as_siglips_tokenizer_reads_them(transformers, tiny, spiece, tmp_path):
+  _, folder = tiny
+  theirs = transformers.SiglipTokenizer(str(spiece), model_max_length=12)
+  theirs.save_pretrained(folder)
+  imported = interop.load(folder)
+  ours = tokenizers.build(**imported.tokenizer)
+  assert (ours.pad_id, ours.clean) == (1, "siglip")
+  np.testing.assert_array_equal(ours(TEXTS), rows(theirs, TEXTS))
+  assert interop.save(tmp_path / "back", imported, "siglip") == []
+  again = transformers.SiglipTokenizer.from_pretrained(tmp_path / "back")
+  np.testing.assert_array_equal(rows(again, TEXTS), rows(theirs, TEXTS))
+
+
+def gemma():
+  """A byte-pair vocabulary with Gemma's special ids, and an end-of-text name of others among its pieces."""
+  letters = sorted({*"".join(CORPUS), "▁", "A", "D"} - {" "})
+  pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "</s>", *letters, "do", "dog", "▁dog"]
+  return {piece: i for i, piece in enumerate(pieces)}, [("d", "o"), ("do", "g"), ("▁", "dog")]
+
+
+def test_strings_as_siglip_2s_tokenizer_reads_them(transformers, tiny, tmp_path):
+  _, folder = tiny
+  vocabulary, merges = gemma()
+  theirs = transformers.Siglip2Tokenizer(vocab=vocabulary, merges=merges, padding_side="right")
+  theirs.save_pretrained(folder)
+  imported = interop.load(folder)
+  assert {name: imported.tokenizer[name] for name in ("eos", "pad_id", "clean")} == dict(
+    eos="<eos>", pad_id=0, clean="siglip2"
+  )
+  ours = tokenizers.build(**imported.tokenizer)
+  for text in ("A photo of a Dog", "two CATS", ""):
+    assert ours.encode(text) == [*theirs(text, add_special_tokens=False)["input_ids"], 1]
+  for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    (folder / name).unlink(missing_ok=True)
+  assert interop.load(folder).tokenizer == imported.tokenizer
+  assert interop.save(tmp_path / "back", imported, "siglip") == []
+  again = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
+  for text in ("A photo of a Dog", "two CATS"):
+    assert again(text, add_special_tokens=False)["input_ids"] == ours.plain(text)
+  np.testing.assert_array_equal(tokenizers.build(**interop.load(tmp_path / "back").tokenizer)(TEXTS), ours(TEXTS))

@@ -207,3 +207,14 @@ def test_evaluations_by_labelled_pictures(smoke, recipe, params, smoke_workdir):
   raw.evals = evals
   with pytest.raises(ValueError, match="an evaluation of kind 'knn' learns from the source `labelled`"):
     recipes.build(recipes.parse(raw), tokenizer)
+
+
+def test_a_tokenizer_pads_with_what_the_tower_leaves_unseen():
+  tokenizer = tokenizers.train_sentencepiece([f"a {c} thing" for c in "abcdefghijklm"], 20, byte_fallback=False)
+  text = dict(tower="bert", variant="test", vocab=20, length=64)
+  build = lambda **more: dual_encoder.build_from(image=dict(variant="test"), text={**text, **more}, dim=8)
+  clip.check_tokenizer(build(), tokenizer)
+  padded = dataclasses.replace(tokenizer, pad_id=1)
+  with pytest.raises(ValueError, match="the tokenizer pads with id 1; config.text.pad_id = 0 is unseen"):
+    clip.check_tokenizer(build(), padded)
+  clip.check_tokenizer(build(pad_id=1), padded)

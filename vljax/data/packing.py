@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from vljax.data.tokenizers import Tokenizer
 from vljax.data.transform import Transform, value_of
 
 OPEN = 64
@@ -24,7 +23,7 @@ class Pack(Transform):
   """One document as a row of `length` tokens with places for `media` media; `packed` puts more into a row.
 
   Gives nothing but the row: `tokens`, `phi`, `segments`, `positions` int32 [t], `loss_mask` bool [t], `images`
-  uint8 [n f h w c], zeros where there is none, and `media_mask` bool [n].
+  uint8 [n f h w c], zeros where there is none, and `media_mask` bool [n]. Padding is segment 0 whatever its id is.
   """
 
   length: int
@@ -45,9 +44,7 @@ class Pack(Transform):
     """
     images = value_of(documents[0], "images")
     names = ("tokens", "phi", "segments", "positions")
-    row: dict[str, np.ndarray] = {
-      name: np.full(self.length, Tokenizer.pad_id * (name == "tokens"), np.int32) for name in names
-    }
+    row: dict[str, np.ndarray] = {name: np.zeros(self.length, np.int32) for name in names}
     row |= {"loss_mask": np.zeros(self.length, bool), "images": np.zeros((self.media, *images.shape[1:]), np.uint8)}
     end = media = segment = 0
     for document in documents:

@@ -7,48 +7,64 @@ from typing import Any
 from etils import epath
 
 from vljax.data import tokenizers
-from vljax.data.tokenizers import byte_bpe, clip_bpe
+from vljax.data.tokenizers import HfJson, byte_bpe, cleaning, clip_bpe
 
-SPECIALS = ("<|startoftext|>", "<|endoftext|>")
-"""What OpenAI and transformers call the two ids that open_clip calls <start_of_text> and <end_of_text>."""
+SPIECE, TOKENIZER_CONFIG = "spiece.model", "tokenizer_config.json"
+END, GEMMA_END = "</s>", "<eos>"
+FAST = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""The classes whose texts are read by tokenizer.json alone."""
 
 
-def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> None:
+def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> list[str]:
   """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, BERT's as `vocab.txt` and its config.
 
-  A `tokenizer.json` is written as it is, the names of its special tokens into the config beside it.
+  A `tokenizer.json` is written as it is, with SigLIP's cleaning where the tokenizer has one, the names of its special
+  tokens into the config beside it; SigLIP's sentencepiece model as `spiece.model` and its config.
+
+  Returns what was left out, in sentences.
 
   Raises:
     ValueError: transformers has no class for this kind of tokenizer.
   """
   write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   if isinstance(tokenizer, tokenizers.HfJson):
-    (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
-    ends = dict(eos_token=tokenizer.eos, bos_token=tokenizer.bos)
-    config = dict(tokenizer_class="PreTrainedTokenizerFast", model_max_length=tokenizer.length)
-    write("tokenizer_config.json", config | {key: name for key, name in ends.items() if name})
-    return
+    steps = cleaning.normalizers_of(tokenizer.clean)
+    (folder / tokenizer.file).write_bytes(tokenizer.cleaned_by(steps) if steps else tokenizer.vocabulary)
+    pad = tokenizer.piece(tokenizer.pad_id) if tokenizer.pad_id or tokenizer.clean else None
+    ends = dict(eos_token=tokenizer.eos, bos_token=tokenizer.bos, pad_token=pad)
+    config = dict(tokenizer_class=FAST[0], model_max_length=tokenizer.length)
+    write(TOKENIZER_CONFIG, config | {key: name for key, name in ends.items() if name})
+    lost = tokenizer.clean and not steps
+    return [f"{folder / tokenizer.file} does not hold the cleaning {tokenizer.clean!r}"] if lost else []
+  if isinstance(tokenizer, tokenizers.SentencePiece) and tokenizer.clean == "siglip":
+    (folder / SPIECE).write_bytes(tokenizer.vocabulary)
+    ends = dict(eos_token=tokenizer.piece(tokenizer.eos_id), pad_token=tokenizer.piece(tokenizer.pad_id))
+    write(TOKENIZER_CONFIG, dict(tokenizer_class="SiglipTokenizer", model_max_length=tokenizer.length, **ends))
+    return []
   if isinstance(tokenizer, tokenizers.WordPiece):
     (folder / tokenizer.file).write_bytes(tokenizer.vocabulary)
     options = dict(model_max_length=tokenizer.length, do_lower_case=tokenizer.lower)
-    write("tokenizer_config.json", dict(tokenizer_class="BertTokenizer", **options))
-    return
+    write(TOKENIZER_CONFIG, dict(tokenizer_class="BertTokenizer", **options))
+    return []
   if not isinstance(tokenizer, tokenizers.ClipBpe):
     raise ValueError(
-      f"{folder}: no files for a tokenizer of kind {tokenizer.kind!r}; legal: clip_bpe, hf_json, wordpiece"
+      f"{folder}: no files for a tokenizer of kind {tokenizer.kind!r}; legal: clip_bpe, hf_json, wordpiece, and "
+      "sentencepiece with clean = 'siglip'"
     )
   data = tokenizer.vocabulary
   text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
   merges = text.decode().split("\n")[1 : clip_bpe.MERGES + 1]
   chars = clip_bpe.byte_chars()
-  pieces = [*chars, *(f"{c}</w>" for c in chars), *("".join(m.split()) for m in merges), *SPECIALS]
-  start, end = SPECIALS
+  pieces = [*chars, *(f"{c}</w>" for c in chars), *("".join(m.split()) for m in merges), *clip_bpe.OPENAI_SPECIALS]
+  start, end = clip_bpe.OPENAI_SPECIALS
   tokens = dict(bos_token=start, eos_token=end, pad_token=end, unk_token=end)
   config = dict(tokenizer_class="CLIPTokenizer", model_max_length=tokenizer.length, do_lower_case=True, **tokens)
   write("vocab.json", {piece: i for i, piece in enumerate(pieces)})
-  write("tokenizer_config.json", config)
+  write(TOKENIZER_CONFIG, config)
   write("special_tokens_map.json", tokens)
   (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+  lost = tokenizer.clean != "lower"
+  return [f"{folder} does not hold the cleaning {tokenizer.clean!r}: CLIPTokenizer lowers the case"] if lost else []
 
 
 def find(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
@@ -75,6 +91,67 @@ def find(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
     return dict(kind="hf_json", content=content, length=length, **ends)
   notes.append(f"{folder} holds no tokenizer files: texts must come as ids")
   return {}
+
+
+def siglip(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
+  """The options of the tokenizer in a SigLIP's folder; without its files none, and a note.
+
+  Its files' names of special tokens go first. What they leave out is as published: SigLIP ends texts with `</s>`,
+  pads with it and cleans texts as SiglipTokenizer does; SigLIP 2 has Gemma's pieces, ends with `<eos>`, pads with
+  `<pad>` and lowers the case. A PreTrainedTokenizerFast does all that by its tokenizer.json.
+
+  Raises:
+    ValueError: a file is broken, or asks for a cleaning that vljax does not know.
+  """
+  said = _said(folder)
+  fast = str(said.get("tokenizer_class")).startswith(FAST)
+  if (folder / HfJson.file).exists():
+    found = pieces_json(folder, length, siglip=not fast)
+    rule = None if fast else "siglip2" if found["eos"] == GEMMA_END else "siglip"
+  elif (folder / SPIECE).exists():
+    found = dict(kind="sentencepiece", path=str(folder / SPIECE), length=length)
+    found["pad_id"] = tokenizers.build(**found).token_id(said.get("pad_token", END))
+    rule = "siglip"
+  else:
+    notes.append(f"{folder} brings neither {HfJson.file} nor {SPIECE}: texts must come as ids")
+    return {}
+  if rule == "siglip" and said.get("do_lower_case", True) is not True:
+    raise ValueError(f"{folder / TOKENIZER_CONFIG}: do_lower_case = {said['do_lower_case']!r}; legal: true")
+  return found | ({"clean": rule} if rule else {})
+
+
+def pieces_json(folder: epath.Path, length: int, *, siglip: bool) -> dict[str, Any]:
+  """The options of a folder's tokenizer.json: its end and its padding by the files beside it, by itself, or as usual.
+
+  Args:
+    siglip: whether texts are usually padded with their end, unless it is Gemma's.
+
+  Raises:
+    ValueError: a file is broken, or names a token for padding that there is not.
+  """
+  file, said = folder / HfJson.file, _said(folder)
+  content = _json(file)
+  try:
+    vocabulary = content["model"]["vocab"]
+    ids = {name: i for i, (name, _) in enumerate(vocabulary)} if isinstance(vocabulary, list) else dict(vocabulary)
+    ids |= {token["content"]: token["id"] for token in content.get("added_tokens") or ()}
+    padding = (content.get("padding") or {}).get("pad_token")
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{file} is no tokenizer.json: {type(error).__name__}: {error}") from error
+  end = said.get("eos_token") or (GEMMA_END if GEMMA_END in ids else END if siglip and END in ids else None)
+  pad = said.get("pad_token") or padding or (END if siglip and end == END else None)
+  if pad is not None and pad not in ids:
+    raise ValueError(f"{file} has no token {pad!r}, which is said to pad texts")
+  return dict(kind=HfJson.kind, path=str(file), length=length, eos=end, pad_id=ids.get(pad, 0))
+
+
+def _said(folder: epath.Path) -> dict[str, Any]:
+  """What tokenizer_config.json says, and special_tokens_map.json where it is silent; tokens by name."""
+  files = [folder / name for name in ("special_tokens_map.json", TOKENIZER_CONFIG)]
+  said = {key: value for file in files if file.exists() for key, value in _json(file).items() if value is not None}
+  return {
+    key: value["content"] if isinstance(value, dict) and "content" in value else value for key, value in said.items()
+  }
 
 
 def _json(file: epath.Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from etils import epath
 from vljax import config as config_lib
 from vljax.data import tokenizers
 from vljax.interop import hf_tokenizer, names, safetensors_reader, torch_reader
-from vljax.interop.imported import CLIP_VOCAB, Imported, clip_preprocess, clip_tokenizer, rgb
+from vljax.interop.imported import CLIP_VOCAB, Imported, clip_preprocess, own_clip_tokenizer, rgb
 from vljax.interop.limits import Limits
 from vljax.interop.names import QKV, Table, linear, norm, row
 from vljax.models import dual_encoder
@@ -95,7 +95,7 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
   params = names.to_ours(TABLE, state, dual_encoder.build_from(**config), str(weights))
   notes: list[str] = []
   preprocess = read_preprocess(folder / PREPROCESSOR, clip_preprocess(config["image"]["image_size"]), notes)
-  tokenizer = _tokenizer(folder, config["text"], notes)
+  tokenizer = own_clip_tokenizer(folder, config["text"]["vocab"], config["text"]["length"], notes)
   return Imported(config, params, preprocess, tokenizer, notes).check(weights)
 
 
@@ -142,10 +142,9 @@ def save_tokenizer(folder: epath.Path, options: Mapping[str, Any]) -> list[str]:
   if not options:
     return [f"{folder} holds no tokenizer files"]
   try:
-    hf_tokenizer.save(folder, tokenizers.build(**options))
+    return hf_tokenizer.save(folder, tokenizers.build(**options))
   except FileNotFoundError as error:
     return [f"{folder} holds no tokenizer files: {error}"]
-  return []
 
 
 def read_json(file: epath.Path) -> dict[str, Any]:
@@ -221,18 +220,6 @@ def read_preprocess(file: epath.Path, usual: dict[str, Any], notes: list[str]) -
   interpolation = config_lib.choose(f"resample in {file}", cfg.get("resample", 3), RESAMPLES)
   resize_mode = "squash" if squash else "shortest"
   return dict(size=size, mean=mean, std=std, interpolation=interpolation, resize_mode=resize_mode)
-
-
-def _tokenizer(folder: epath.Path, text: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-  """CLIP's own by the size of the vocabulary (its files say the same), else the folder's tokenizer.json."""
-  if text["vocab"] != CLIP_VOCAB and (folder / "tokenizer.json").exists():
-    return dict(kind="hf_json", path=str(folder / "tokenizer.json"), length=text["length"])
-  if text["vocab"] == CLIP_VOCAB and (folder / "merges.txt").exists():
-    return dict(kind="clip_bpe", path=str(folder / "merges.txt"), length=text["length"])
-  found = clip_tokenizer(text["vocab"], text["length"], notes, folder)
-  if found and not (folder / "tokenizer.json").exists():
-    notes.append(f"{folder} has no tokenizer files: CLIP's tokenizer is used")
-  return found
 
 
 def _clip_config(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any]:

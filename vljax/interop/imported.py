@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from vljax.data.mean_std import MEAN_STD
+from vljax.data.tokenizers import clip_bpe
 from vljax.models import dual_encoder, fitting
 
 CLIP_VOCAB = 49_408
@@ -57,6 +58,23 @@ def clip_tokenizer(vocab: int, length: int, notes: list[str], where: epath.PathL
     return dict(kind="clip_bpe", length=length)
   notes.append(f"{where} brings no tokenizer, and {vocab} ids are not CLIP's {CLIP_VOCAB}: texts must come as ids")
   return {}
+
+
+def own_clip_tokenizer(folder: epath.Path, vocab: int, length: int, notes: list[str]) -> dict[str, Any]:
+  """The tokenizer in a CLIP's folder: merges.txt, or tokenizer.json, as CLIP's where its ids are ordered so.
+
+  A folder without both has the one of `clip_tokenizer`, with a note.
+  """
+  merges, own = folder / "merges.txt", folder / clip_bpe.JSON
+  if vocab == CLIP_VOCAB and merges.exists():
+    return dict(kind="clip_bpe", path=str(merges), length=length)
+  if own.exists():
+    clips = vocab == CLIP_VOCAB and clip_bpe.merges_of(own.read_bytes()) is not None
+    return dict(kind="clip_bpe" if clips else "hf_json", path=str(own), length=length)
+  found = clip_tokenizer(vocab, length, notes, folder)
+  if found:
+    notes.append(f"{folder} has no tokenizer files: CLIP's tokenizer is used")
+  return found
 
 
 def rgb(values: Any, what: str) -> tuple[float, float, float]:

@@ -11,8 +11,9 @@ import numpy as np
 from etils import epath
 
 from vljax import config as config_lib
-from vljax.interop import names, openai, safetensors_reader, timm_siglip
-from vljax.interop.imported import Imported, clip_preprocess, clip_tokenizer, rgb
+from vljax.data.tokenizers import cleaning
+from vljax.interop import hf_tokenizer, names, openai, safetensors_reader, timm_siglip
+from vljax.interop.imported import Imported, clip_preprocess, own_clip_tokenizer, rgb
 from vljax.interop.limits import Limits
 from vljax.models import dual_encoder
 from vljax.models.modified_resnet import ModifiedResNet
@@ -25,6 +26,7 @@ HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
 """Head width of the image towers (H, g, bigG, e) that is not 64, by width, for weights without a config."""
 
 TANH = {"approximate": "tanh"}
+CLEAN = {name: cleaning.RULES[name] for name in ("lower", "whitespace", "canonicalize")}
 POOLS = {"argmax": "argmax", "eos": "eos", "last": "last"}
 
 # Keys of the two tower configs that this reader understands, and all others with the value that changes nothing.
@@ -79,7 +81,7 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
     config = _config(cfg, openai.infer(state, str(weights)), activation, str(file))
     params = openai.to_params(state, dual_encoder.build_from(**config), str(weights))
   preprocess = _preprocess(content.get("preprocess_cfg", {}), config["image"]["image_size"], notes, str(file))
-  tokenizer = _tokenizer(content, config["text"], notes, weights.parent)
+  tokenizer = _tokenizer(cfg.get("text_cfg", {}), config["text"], notes, file)
   return Imported(config, params, preprocess, tokenizer, notes).check(weights)
 
 
@@ -99,7 +101,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   if siglip and model.bias_init is None:
     limits.add("scores without a bias beside a text projection with one", "both")
   limits.tokenizer(imported.tokenizer, *(("hf_json", "sentencepiece") if siglip else ("clip_bpe",)))
-  content = {"model_cfg": _model_cfg(model, limits), "preprocess_cfg": dict(imported.preprocess)}
+  content = {"model_cfg": _model_cfg(model, imported.tokenizer, limits), "preprocess_cfg": dict(imported.preprocess)}
   limits.close()
   if siglip:
     state = timm_siglip.with_prefix(names.to_theirs(timm_siglip.TABLE, imported.params, str(path)))
@@ -211,18 +213,27 @@ def _preprocess(cfg: Mapping[str, Any], size: int, notes: list[str], where: str)
   return {**usual, **given, **constants}
 
 
-def _tokenizer(content: Mapping[str, Any], text: Mapping[str, Any], notes: list[str], folder: epath.Path) -> dict:
-  cfg = content.get("model_cfg", content).get("text_cfg", {})
+def _tokenizer(cfg: Mapping[str, Any], text: Mapping[str, Any], notes: list[str], where: epath.Path) -> dict[str, Any]:
+  """CLIP's, or the folder's tokenizer.json where text_cfg wants one of the hub; texts are cleaned as text_cfg says."""
+  options, folder = cfg.get("tokenizer_kwargs") or {}, where.parent
+  unknown = sorted({*options} - {"clean"}) + ["tokenizer_mode"] * bool(cfg.get("tokenizer_mode"))
+  if unknown:
+    notes.append(f"{where} wants a tokenizer with {', '.join(unknown)}, which vljax has not: texts must come as ids")
+    return {}
+  if "clean" in options:
+    config_lib.choose(f"text_cfg.tokenizer_kwargs.clean in {where}", options["clean"], CLEAN)
   if cfg.get("hf_tokenizer_name") is None:
-    return clip_tokenizer(text["vocab"], text["length"], notes, folder)
+    found = own_clip_tokenizer(folder, text["vocab"], text["length"], notes)
+    return found | options if found else {}
   if (folder / "tokenizer.json").exists():
-    return dict(kind="hf_json", path=str(folder / "tokenizer.json"), length=text["length"])
+    found = hf_tokenizer.pieces_json(folder, text["length"], siglip=cfg.get("proj_bias", False))
+    return found | {"clean": options.get("clean", "whitespace")}
   notes.append(f"{folder} wants the tokenizer {cfg['hf_tokenizer_name']!r} and brings no tokenizer.json: texts must "
                "come as ids")  # fmt: skip
   return {}
 
 
-def _model_cfg(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any]:
+def _model_cfg(model: dual_encoder.DualEncoder, tokenizer: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
   image, text = model.image, model.text
   quick = (image if isinstance(image, ViT) else text).activation == "quick_gelu"
   text_cfg = dict(
@@ -238,6 +249,8 @@ def _model_cfg(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any
     **({} if text.causal else {"no_causal_mask": True}),
   )
   quick_gelu = {"quick_gelu": True} if quick else {}
+  if tokenizer.get("kind") == "clip_bpe" and tokenizer.get("clean", "lower") != "lower":
+    text_cfg["tokenizer_kwargs"] = {"clean": tokenizer["clean"]}
   if text.epsilon != 1e-5:
     text_cfg["norm_kwargs"] = {"eps": text.epsilon}
   if model.text_projection == "affine":

@@ -8,7 +8,7 @@ from etils import epath
 
 from vljax import config as config_lib
 from vljax.data.mean_std import MEAN_STD
-from vljax.interop import hugging_face, names, safetensors_reader, torch_reader
+from vljax.interop import hf_tokenizer, hugging_face, names, safetensors_reader, torch_reader
 from vljax.interop.hugging_face import ACTIVATIONS, CONFIG, PREPROCESSOR, WEIGHTS
 from vljax.interop.imported import Imported
 from vljax.interop.limits import Limits
@@ -17,7 +17,6 @@ from vljax.models import dual_encoder
 from vljax.models.text import TextTransformer
 from vljax.models.vit import ViT
 
-SPIECE = "spiece.model"
 FIELDS = dict(scale_init=0.0, bias_init=0.0, max_scale=None, image_projection="none", text_projection="affine")
 """What each such model has besides its towers; the scores' scale and bias come with the weights."""
 
@@ -78,7 +77,8 @@ def load(path: epath.PathLike, *, activation: str | None = None) -> Imported:
   mean, std = MEAN_STD["inception"]
   usual = dict(size=size, mean=mean, std=std, interpolation="bicubic", resize_mode="squash")
   preprocess = hugging_face.read_preprocess(folder / PREPROCESSOR, usual, notes)
-  return Imported(config, params, preprocess, _tokenizer(folder, config["text"], notes), notes).check(weights)
+  tokenizer = hf_tokenizer.siglip(folder, config["text"]["length"], notes)
+  return Imported(config, params, preprocess, tokenizer, notes).check(weights)
 
 
 def is_siglip(folder: epath.Path) -> bool:
@@ -102,6 +102,11 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
     limits.one_of(name, getattr(model, name), {value: value})
   if model.bias_init is None:
     limits.add("scores without a bias", "one")
+  if imported.tokenizer.get("kind") == "sentencepiece" and imported.tokenizer.get("clean") != "siglip":
+    limits.add(
+      f"the tokenizer 'sentencepiece' with clean = {imported.tokenizer.get('clean')!r}",
+      "'siglip'; launch/convert.py --drop_tokenizer leaves it out",
+    )
   contents = {CONFIG: _siglip_config(model, limits), PREPROCESSOR: _preprocessor(imported.preprocess, limits)}
   limits.close()
   state = names.to_theirs(TABLE, imported.params, str(path))
@@ -144,15 +149,6 @@ def _config(content: Mapping[str, Any], activation: str | None, where: str) -> d
     dim=vision["hidden_size"],
     **FIELDS,
   )
-
-
-def _tokenizer(folder: epath.Path, text: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-  if (folder / "tokenizer.json").exists():
-    return dict(kind="hf_json", path=str(folder / "tokenizer.json"), length=text["length"])
-  if (folder / SPIECE).exists():
-    return dict(kind="sentencepiece", path=str(folder / SPIECE), length=text["length"])
-  notes.append(f"{folder} brings neither tokenizer.json nor {SPIECE}: texts must come as ids")
-  return {}
 
 
 def _siglip_config(model: dual_encoder.DualEncoder, limits: Limits) -> dict[str, Any]:

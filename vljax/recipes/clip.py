@@ -313,13 +313,16 @@ def check_tokenizer(model: dual_encoder.DualEncoder, tokenizer: tokenizers.Token
   """Check that the text tower can read what the tokenizer writes.
 
   Raises:
-    ValueError: ids beyond the embedding, texts longer than the positions, or another end-of-text rule.
+    ValueError: ids beyond the embedding, texts longer than the positions, other padding than the tower leaves unseen,
+      or another end-of-text rule.
   """
   text: Any = model.text
   if tokenizer.vocab_size > text.vocab:
     raise ValueError(f"the tokenizer has {tokenizer.vocab_size} ids; config.text.vocab = {text.vocab} holds fewer")
   if tokenizer.length > text.length:
     raise ValueError(f"config.tokenizer.length = {tokenizer.length} is more than config.text.length = {text.length}")
+  if getattr(text, "pad_id", tokenizer.pad_id) != tokenizer.pad_id:
+    raise ValueError(f"the tokenizer pads with id {tokenizer.pad_id}; config.text.pad_id = {text.pad_id} is unseen")
   anywhere = text.pool == "last" and not text.causal  # the last position, padding or not, has seen the whole text
   if text.pool not in text_tower.POOLS:  # such as BERT's mean, which looks for no end
     return

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import json
 import pickle
 import sys
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vljax.data import tokenizers
-from vljax.data.tokenizers import clip_bpe
+from vljax.data.tokenizers import cleaning, clip_bpe
 
 VECTORS = {
   "a diagram": [320, 22697],
@@ -87,7 +88,7 @@ def test_decode(clip):
 @given(text=st.text(max_size=40))
 def test_any_text_comes_back_up_to_spaces(clip, text):
   whole = clip.decode(clip.encode(text))
-  assert "".join(whole.split()) == "".join(clip_bpe.clean_lower(text).split())
+  assert "".join(whole.split()) == "".join(cleaning.lower(text).split())
 
 
 def test_pickle_and_files(clip, tmp_path):
@@ -137,3 +138,42 @@ def test_another_file_is_refused(tmp_path):
   (tmp_path / "merges.txt").write_text("#version\na b\n")
   with pytest.raises(ValueError, match="not CLIP's vocabulary: it has 2 merges|line 3 is ''"):
     tokenizers.build("clip_bpe", path=tmp_path)
+
+
+@pytest.fixture
+def nowhere(monkeypatch):
+  """No vocabulary outside of what is given."""
+  monkeypatch.delenv(clip_bpe.ENVIRONMENT, raising=False)
+  monkeypatch.setattr(clip_bpe, "PACKAGES", ())
+
+
+def in_json(join, specials=clip_bpe.OPENAI_SPECIALS):
+  """A tokenizer.json of as many merges as CLIP's, made of any two bytes."""
+  chars = clip_bpe.byte_chars()
+  merges = [(a, b) for a in chars for b in chars][: clip_bpe.MERGES]
+  pieces = [*chars, *(f"{c}</w>" for c in chars), *("".join(m) for m in merges), *specials]
+  model = dict(type="BPE", vocab={piece: i for i, piece in enumerate(pieces)}, merges=[join(m) for m in merges])
+  return merges, json.dumps(dict(model=model, added_tokens=[dict(content=specials[1], id=49_407)]))
+
+
+@pytest.mark.parametrize("join", [" ".join, list], ids=["strings", "pairs"])
+def test_the_merges_of_a_tokenizer_json(nowhere, tmp_path, join):
+  merges, content = in_json(join)
+  (tmp_path / "a").mkdir()
+  (tmp_path / "a/tokenizer.json").write_text(content)
+  (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
+  made = tokenizers.build("clip_bpe", path=tmp_path / "a", length=9)
+  plain = tokenizers.build("clip_bpe", path=tmp_path / "merges.txt", length=9)
+  assert made == plain
+  assert made == tokenizers.build("clip_bpe", path=tmp_path / "a/tokenizer.json", length=9)
+  assert (made.vocab_size, made.eos_id) == (49_408, 49_407)
+  made.save(tmp_path / "saved")
+  assert tokenizers.load(tmp_path / "saved") == made
+
+
+def test_another_tokenizer_json_is_refused(nowhere, tmp_path):
+  file = tmp_path / "tokenizer.json"
+  for content in (in_json(list, ("[CLS]", "[SEP]"))[1], "{}", "nonsense"):
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer.json of CLIP's vocabulary.*'hf_json'"):
+      tokenizers.build("clip_bpe", path=file)

@@ -1,11 +1,13 @@
 """WordPiece and tokenizer.json."""
 
 import pickle
+import string
 
 import pytest
 import tokenizers as hf
 
 from vljax.data import tokenizers
+from vljax.data.tokenizers import cleaning
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "un", "##able", "##s", "."]
 
@@ -113,3 +115,26 @@ def test_build_names_the_nearest(vocab):
     tokenizers.build("wordpiece", path=vocab, length=1)
   with pytest.raises(FileNotFoundError, match="there is no vocabulary file .*nowhere"):
     tokenizers.build("wordpiece", path=vocab / "nowhere")
+
+
+def test_tokenizer_json_padding_and_cleaning(words):
+  old = tokenizers.build("hf_json", path=words, length=4)
+  made = tokenizers.build("hf_json", path=words, length=4, pad_id=1, clean="canonicalize")
+  assert made(["DOG_cat!", "dog"]).tolist() == [[3, 4, 1, 1], [3, 1, 1, 1]]
+  assert made.plain("Dog.") == [3]
+  assert old("DOG").tolist() == [[2, 1, 0, 0]]
+  assert not {"pad_id", "clean"} & {*old.options}, "older checkpoints would differ"
+  made.save(words / "saved")
+  assert tokenizers.load(words / "saved") == made == pickle.loads(pickle.dumps(made))
+  with pytest.raises(ValueError, match="tokenizer hf_json: pad_id = -1; legal: 0 to 4"):
+    tokenizers.build("hf_json", path=words, pad_id=-1)
+
+
+@pytest.mark.parametrize("rule", ["siglip", "siglip2"])
+def test_a_tokenizer_json_holds_a_cleaning(words, rule):
+  made = tokenizers.build("hf_json", path=words, clean=rule)
+  content = made.cleaned_by(cleaning.normalizers_of(rule))
+  alone = tokenizers.build("hf_json", content=content)
+  for text in ("A DOG, a-cat! [x]^\\", " dog\n\tcat ", string.punctuation, "dog_cat İ Σ"):
+    assert alone.encode(text) == made.encode(text)
+    assert alone._core.normalizer.normalize_str(text) == cleaning.clean(text, rule)

@@ -127,3 +127,20 @@ def test_not_a_model(tmp_path):
   (tmp_path / "spm.model").write_bytes(b"nonsense")
   with pytest.raises(ValueError, match=r"not a SentencePiece model \(8 bytes\)"):
     tokenizers.build("sentencepiece", path=tmp_path)
+
+
+def test_padding_and_cleaning(small, tmp_path):
+  small.save(tmp_path / "old")
+  assert not {"pad_id", "clean"} & {*small.options}, "older checkpoints would differ"
+  made = tokenizers.build("sentencepiece", path=tmp_path / "old", length=16, pad_id=1, clean="siglip")
+  assert made("A dog, near: the_cat!").tolist() == made(" a   dog near thecat").tolist()
+  assert made("a dog")[0, -4:].tolist() == [1] * 4
+  assert made.plain("a dog!") == small.plain("a dog")
+  assert made.decode(made("A dog!")) == ["a dog"]
+  made.save(tmp_path / "new")
+  assert tokenizers.load(tmp_path / "new") == made == pickle.loads(pickle.dumps(made))
+  assert tokenizers.load(tmp_path / "old") == small
+  with pytest.raises(ValueError, match="tokenizer sentencepiece: pad_id = 295; legal: 0 to 294"):
+    tokenizers.build("sentencepiece", path=tmp_path / "old", pad_id=295)
+  with pytest.raises(ValueError, match="unknown clean rule 'siglp'; did you mean 'siglip'"):
+    tokenizers.build("sentencepiece", path=tmp_path / "old", clean="siglp")

@@ -28,19 +28,20 @@ class Tokenizer(abc.ABC):
   survive a fork: no thread pool is ever started.
 
   Attributes:
+    pad_id: what stands after the end of a text.
     added: names of tokens that the vocabulary lacks, such as `<image>`; they get the ids after its last. No text
       spells them: they are put between texts by id.
   """
 
   vocabulary: bytes = dataclasses.field(repr=False)
   length: int
+  pad_id: int = 0
   strict: bool = False
   added: tuple[str, ...] = ()
 
   kind: ClassVar[str]
   file: ClassVar[str]
-  pad_id: ClassVar[int] = 0
-  younger: ClassVar[tuple[str, ...]] = ("added",)
+  younger: ClassVar[tuple[str, ...]] = ("added", "pad_id")
   pool: ClassVar[str] = "eos"
   """How a tower must pool: "argmax" (the position of the largest id), "eos" (of the first `eos_id`), "last"."""
 
@@ -51,6 +52,8 @@ class Tokenizer(abc.ABC):
     there = [name for i, name in enumerate(self.added) if name in self.added[:i] or self._find(name) is not None]
     if there:
       raise ValueError(f"tokenizer {self.kind}: added = {self.added}, but {there[0]!r} is there already")
+    if not 0 <= self.pad_id < self.vocab_size:
+      raise ValueError(f"tokenizer {self.kind}: pad_id = {self.pad_id}; legal: 0 to {self.vocab_size - 1}")
 
   @property
   def vocab_size(self) -> int:

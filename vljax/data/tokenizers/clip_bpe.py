@@ -3,18 +3,16 @@
 import dataclasses
 import functools
 import gzip
-import html
+import json
 import os
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
-import ftfy
 import regex
 from etils import epath
 from tokenizers import models
 
-from vljax import config
 from vljax.data import packages
-from vljax.data.tokenizers import base
+from vljax.data.tokenizers import base, cleaning
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
 ENVIRONMENT = "VLJAX_CLIP_BPE"
@@ -22,7 +20,11 @@ ENVIRONMENT = "VLJAX_CLIP_BPE"
 
 PACKAGES = ("clip", "open_clip")
 MERGES = 49152 - 256 - 2
+JSON = "tokenizer.json"
 SPECIALS = ("<start_of_text>", "<end_of_text>")
+OPENAI_SPECIALS = ("<|startoftext|>", "<|endoftext|>")
+"""What OpenAI and transformers call the two."""
+
 PATTERN = regex.compile(
   "|".join(SPECIALS) + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
@@ -33,13 +35,13 @@ class ClipBpe(base.Tokenizer):
   """Lower-cased byte-level BPE with 49,408 ids: start 49406, end 49407 (the largest), pad 0.
 
   Ids equal those of open_clip's SimpleTokenizer, which writes the special tokens in a text as `<start_of_text>` and
-  `<end_of_text>`; OpenAI's code spells them `<|startoftext|>`, the only difference between the two. `clean` is
-  open_clip's: "lower" is OpenAI's rule, "whitespace" keeps the case. OpenAI's own `tokenize` refuses texts that are
+  `<end_of_text>`; OpenAI's code spells them `<|startoftext|>`, the only difference between the two. `clean` is a key of
+  cleaning.RULES: "lower" is OpenAI's rule, "whitespace" keeps the case. OpenAI's own `tokenize` refuses texts that are
   too long, as `strict` does here; by default the tail is cut.
   """
 
   length: int = 77
-  clean: Literal["lower", "whitespace"] = "lower"
+  clean: str = "lower"
 
   kind: ClassVar[str] = "clip_bpe"
   file: ClassVar[str] = FILE
@@ -56,14 +58,21 @@ class ClipBpe(base.Tokenizer):
   ) -> Self:
     """From a vocabulary file or folder, else $VLJAX_CLIP_BPE, else an installed package that carries the file.
 
+    The file may be a `tokenizer.json`, whose merges are taken.
+
     Raises:
       FileNotFoundError: found nowhere.
+      ValueError: the file is another vocabulary.
     """
-    return cls(vocabulary=find(path).read_bytes(), length=length, clean=clean, strict=strict, added=added)
+    file = find(path)
+    data = file.read_bytes()
+    if file.suffix == ".json" and (data := merges_of(data)) is None:
+      raise ValueError(f"{file} is no tokenizer.json of CLIP's vocabulary; its kind may be 'hf_json'")
+    return cls(vocabulary=data, length=length, clean=clean, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
-    config.choose("clean rule", self.clean, CLEAN)
+    cleaning.check(self.clean)
     _ = self._core
 
   @property
@@ -82,7 +91,7 @@ class ClipBpe(base.Tokenizer):
     return [self.bos_id, *self.plain(text), self.eos_id]
 
   def plain(self, text: str) -> list[int]:
-    words = PATTERN.findall(CLEAN[self.clean](text))
+    words = PATTERN.findall(cleaning.clean(text, self.clean))
     return [i for word in words for i in self._core.word(word)]
 
   def _find(self, name: str) -> int | None:
@@ -102,11 +111,9 @@ class _Core:
   """The vocabulary and merges, with a bounded memory of the words seen."""
 
   def __init__(self, merges: list[tuple[str, str]]):
-    chars = byte_chars()
-    pieces = [*chars, *(c + "</w>" for c in chars), *("".join(m) for m in merges), *SPECIALS]
-    self.ids = {piece: i for i, piece in enumerate(pieces)}
+    self.ids = {piece: i for i, piece in enumerate([*_pieces(merges), *SPECIALS])}
     self.names = {i: piece for piece, i in self.ids.items()}
-    table = dict(sorted(zip(_byte_order(), chars, strict=True)))
+    table = dict(sorted(zip(_byte_order(), byte_chars(), strict=True)))
     self.chars = [table[b] for b in range(256)]
     self.bytes = {c: b for b, c in table.items()}
     self.model = models.BPE(self.ids, merges, end_of_word_suffix="</w>")
@@ -126,7 +133,7 @@ def find(path: epath.PathLike | None = None) -> epath.Path:
   """
   for given in (path, os.environ.get(ENVIRONMENT)):
     if given:
-      return base.find_file(given, (FILE, FILE.removesuffix(".gz"), "merges.txt"), ClipBpe.kind)
+      return base.find_file(given, (FILE, FILE.removesuffix(".gz"), "merges.txt", JSON), ClipBpe.kind)
   for package in PACKAGES:
     if found := packages.find(package, FILE):
       return found
@@ -136,18 +143,26 @@ def find(path: epath.PathLike | None = None) -> epath.Path:
   )
 
 
-def clean_whitespace(text: str) -> str:
-  """CLIP's cleaning without the lower-casing: repaired Unicode, HTML entities resolved twice, single spaces."""
-  text = html.unescape(html.unescape(ftfy.fix_text(text)))
-  return " ".join(text.split())
+def merges_of(content: bytes) -> bytes | None:
+  """The content of `merges.txt` out of a `tokenizer.json`; None where its ids are not ordered as CLIP's."""
+  try:
+    found = json.loads(content)
+    merges = [
+      tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in found["model"]["merges"]
+    ]
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
+    ids = dict(found["model"]["vocab"]) | {token["content"]: token["id"] for token in found.get("added_tokens") or ()}
+  except (ValueError, KeyError, TypeError, AttributeError):
+    return None
+  pieces = _pieces(merges)
+  clips = [{name: i for i, name in enumerate([*pieces, *specials])} for specials in (SPECIALS, OPENAI_SPECIALS)]
+  return "\n".join([*lines, ""]).encode() if len(merges) == MERGES and ids in clips else None
 
 
-def clean_lower(text: str) -> str:
-  """CLIP's cleaning."""
-  return clean_whitespace(text).lower()
-
-
-CLEAN = {"lower": clean_lower, "whitespace": clean_whitespace}
+def _pieces(merges: list[tuple[str, str]]) -> list[str]:
+  """The pieces in the order of their ids, without the special ones."""
+  chars = byte_chars()
+  return [*chars, *(c + "</w>" for c in chars), *("".join(m) for m in merges)]
 
 
 def byte_chars() -> list[str]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from vljax.data.tokenizers import base
+from vljax.data.tokenizers import base, cleaning
 
 ENDS = ("<|endoftext|>", "</s>", "<eos>", "[SEP]", "<|eot_id|>", "<end_of_text>")
 """Tokens taken for the end of a text, first found first, where a `tokenizer.json` names none."""
@@ -85,15 +85,17 @@ class HfJson(base.Tokenizer):
 
   Attributes:
     eos, bos: names of the tokens that end a text and begin a document; None: see ENDS and BEGINS.
+    clean: what happens to a text before all that, a key of cleaning.RULES; None: nothing.
   """
 
   length: int = 64
   eos: str | None = None
   bos: str | None = None
+  clean: str | None = None
 
   kind: ClassVar[str] = "hf_json"
   file: ClassVar[str] = "tokenizer.json"
-  younger: ClassVar[tuple[str, ...]] = ("added", "bos")
+  younger: ClassVar[tuple[str, ...]] = (*base.Tokenizer.younger, "bos", "clean")
 
   @classmethod
   def make(
@@ -102,6 +104,8 @@ class HfJson(base.Tokenizer):
     length: int = 64,
     eos: str | None = None,
     bos: str | None = None,
+    pad_id: int = 0,
+    clean: str | None = None,
     strict: bool = False,
     added: tuple[str, ...] = (),
     content: bytes | None = None,
@@ -114,10 +118,12 @@ class HfJson(base.Tokenizer):
     if (path is None) == (content is None):
       raise ValueError("tokenizer hf_json needs one of the options path and content")
     data = base.find_file(path, (cls.file,), cls.kind).read_bytes() if content is None else content
-    return cls(vocabulary=data, length=length, eos=eos, bos=bos, strict=strict, added=added)
+    ends = dict(eos=eos, bos=bos, pad_id=pad_id)
+    return cls(vocabulary=data, length=length, **ends, clean=clean, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
+    cleaning.check(self.clean)
     _ = self.eos_id, self.bos_id
 
   @functools.cached_property
@@ -141,11 +147,22 @@ class HfJson(base.Tokenizer):
     return found[0] if found else self.eos_id
 
   def encode(self, text: str) -> list[int]:
-    ids = self._core.encode(text).ids
+    ids = self._core.encode(cleaning.clean(text, self.clean)).ids
     return ids if ids and ids[-1] == self.eos_id else [*ids, self.eos_id]
 
   def plain(self, text: str) -> list[int]:
-    return self._core.encode(text, add_special_tokens=False).ids
+    return self._core.encode(cleaning.clean(text, self.clean), add_special_tokens=False).ids
+
+  def piece(self, i: int) -> str:
+    """The name of an id of the vocabulary."""
+    return self._core.id_to_token(i)
+
+  def cleaned_by(self, steps: list[normalizers.Normalizer]) -> bytes:
+    """The content of a tokenizer.json that takes some steps before its own."""
+    core = tokenizers.Tokenizer.from_str(self._core.to_str())
+    own = [] if core.normalizer is None else [core.normalizer]
+    core.normalizer = normalizers.Sequence([*steps, *own])
+    return core.to_str().encode()
 
   def _find(self, name: str) -> int | None:
     return self._core.token_to_id(name)

@@ -11,7 +11,7 @@ import sentencepiece
 from etils import epath
 
 from vljax import config
-from vljax.data.tokenizers import base
+from vljax.data.tokenizers import base, cleaning
 
 FILE = "spm.model"
 MODELS = ("unigram", "bpe")
@@ -21,25 +21,39 @@ LONGEST = 1 << 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentencePiece(base.Tokenizer):
-  """A SentencePiece model: pad 0, the end-of-text id last, a begin id first if `bos`."""
+  """A SentencePiece model: the end-of-text id last, a begin id first if `bos`.
+
+  Attributes:
+    clean: what happens to a text first, a key of cleaning.RULES; None: nothing.
+  """
 
   length: int = 64
   bos: bool = False
+  clean: str | None = None
 
   kind: ClassVar[str] = "sentencepiece"
   file: ClassVar[str] = FILE
+  younger: ClassVar[tuple[str, ...]] = (*base.Tokenizer.younger, "clean")
 
   @classmethod
   def make(
-    cls, path: str, length: int = 64, bos: bool = False, strict: bool = False, added: tuple[str, ...] = ()
+    cls,
+    path: str,
+    length: int = 64,
+    bos: bool = False,
+    pad_id: int = 0,
+    clean: str | None = None,
+    strict: bool = False,
+    added: tuple[str, ...] = (),
   ) -> Self:
     """From a `.model` file, or a folder that holds spm.model, spiece.model, sentencepiece.model or tokenizer.model."""
     names = (FILE, "spiece.model", "sentencepiece.model", "tokenizer.model")
     data = base.find_file(path, names, cls.kind).read_bytes()
-    return cls(vocabulary=data, length=length, bos=bos, strict=strict, added=added)
+    return cls(vocabulary=data, length=length, bos=bos, pad_id=pad_id, clean=clean, strict=strict, added=added)
 
   def __post_init__(self):
     super().__post_init__()
+    cleaning.check(self.clean)
     if self._model.eos_id() < 0:
       raise ValueError("this SentencePiece model has no end-of-text piece; train it with eos_id >= 0")
     if self.bos and self._model.bos_id() < 0:
@@ -59,10 +73,14 @@ class SentencePiece(base.Tokenizer):
     return self.eos_id if own < 0 else own
 
   def encode(self, text: str) -> list[int]:
-    return self._model.encode(text, add_bos=self.bos, add_eos=True)
+    return self._model.encode(cleaning.clean(text, self.clean), add_bos=self.bos, add_eos=True)
 
   def plain(self, text: str) -> list[int]:
-    return self._model.encode(text)
+    return self._model.encode(cleaning.clean(text, self.clean))
+
+  def piece(self, i: int) -> str:
+    """The name of an id of the vocabulary."""
+    return self._model.id_to_piece(i)
 
   def _find(self, name: str) -> int | None:
     found = self._model.piece_to_id(name)
