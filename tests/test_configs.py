@@ -103,6 +103,36 @@ def test_flamingo_reads_what_the_paper_reads():
   assert rows == dict(pages=("pack", 256, 5), clips=("pack", 64, 1), texts=("pack", 256, 0))
 
 
+@pytest.mark.parametrize(
+  ("spec", "vision"),
+  [
+    ("flamingo.py:tower=F6,vision=RUN,lm=LM", "flamingo_vision.py:variant=f6"),
+    ("flamingo.py:tower=F0,vision=RUN,lm=LM", "flamingo_vision.py:variant=f0"),
+    ("flamingo.py:tower=ViT-L/14,vision=RUN,lm=LM", "clip.py:variant=ViT-L-14"),
+    ("flamingo_smollm2.py:vision=RUN", "clip_flickr8k.py"),
+  ],
+)
+def test_flamingo_starts_from_names_that_source_and_target_have(spec, vision):
+  """Every leaf that `init` takes has a place, and no leaf of the vision encoder or the language model is left out."""
+  parsed = load(f"configs/flamingo/{spec}")
+  model = recipes.build(parsed).model
+  found = {"lm": model.lm.clone(extra=0), "vision": recipes.build(load(f"configs/contrastive/{vision}")).model}
+  wanted = leaf_shapes(model)
+  assert {prefix for _, _, prefix in parsed.init} == found.keys()
+  for _, regex, prefix in parsed.init:
+    source = leaf_shapes(found[prefix])
+    source = {f"lm/{name}": shape for name, shape in source.items()} if prefix == "lm" else source
+    taken = {f"{prefix}/{m[1]}": source[name] for name in source if (m := re.fullmatch(regex, name))}
+    assert taken == {n: s for n, s in wanted.items() if n.startswith(f"{prefix}/") and not n.startswith("lm/extra_")}
+
+
+def leaf_shapes(model):
+  """The shapes of a model's parameters by unstacked name."""
+  leaves = tree.flatten(fitting.abstract(model)).items()
+  named = ((name, leaf, tree.layer_names(name, leaf)) for name, leaf in leaves)
+  return {n: leaf.shape[1:] if n != name else leaf.shape for name, leaf, names in named for n in names}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_the_models_of_that_name(name):
   parsed = load(f"{PUBLISHED[name]}:variant={name}")

@@ -92,7 +92,7 @@ def get_config(arg=""):
   c.evals = dict(captions=dict(source=sources["held_out"], transforms=held_out, most=8 if a.smoke else 5_000, batch=8))
   c.init = [(a.lm, "lm/(.*)", "lm")] if a.lm else []
   if a.vision:
-    c.init.append((a.vision, "image/(.*)", "vision"))
+    c.init.append((a.vision, "image/((?!norm_post/).*)", "vision"))
   c.augment = [] if a.smoke else [("color_jitter", 0.5)]
   c.optim = common.FLAMINGO
   c.schedule = dict(name="constant", lr=1e-4, warmup=0 if a.smoke else 5_000)
