@@ -23,9 +23,13 @@ def bundle():
   tokenizer = tokenizers.train_sentencepiece(words, 278, length=16)
   tokenizer = type(tokenizer)(vocabulary=tokenizer.vocabulary, length=16, added=(interleave.IMAGE, interleave.CHUNK))
   model = flamingo.build("test", lm=dict(vocab=tokenizer.pieces, length=64))
+  return FlamingoBundle(model, opened(model), {}, tokenizer, rules=clip.Preprocess(resize="longest"))
+
+
+def opened(model):
+  """Random parameters with open gates."""
   params = meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs()))["params"]
-  opened = jax.tree.map_with_path(lambda k, x: x + 0.8 if "gate" in str(k[-1]) else x, params)
-  return FlamingoBundle(model, opened, {}, tokenizer, rules=clip.Preprocess(resize="longest"))
+  return jax.tree.map_with_path(lambda k, x: x + 0.8 if "gate" in str(k[-1]) else x, params)
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +103,38 @@ def test_kernels_of_an_nfnet_are_standardized_once(bundle, pictures):
   """They are plain convolutions when the bundle is asked, and what it says is what the model says."""
   vision = dict(tower="nfnet", variant="test", image_size=32)
   model = flamingo.build("test", vision=vision, lm=dict(vocab=bundle.tokenizer.pieces, length=64))
-  params = meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs()))["params"]
-  opened = jax.tree.map_with_path(lambda k, x: x + 0.8 if "gate" in str(k[-1]) else x, params)
-  made = dataclasses.replace(bundle, model=model, params=opened)
+  params = opened(model)
+  made = dataclasses.replace(bundle, model=model, params=params)
   inputs = made.read([[pictures[0], "a red dog"]])
   plain = FlamingoSpeaker(model, made.rules)
-  wanted = plain.visual(opened, inputs["images"], inputs["frames"])[0]
+  wanted = plain.visual(params, inputs["images"], inputs["frames"])[0]
   np.testing.assert_allclose(made.encode_image(pictures[:1]), wanted, atol=1e-4)
   traced = lambda speaker, weights: str(jax.make_jaxpr(speaker.visual)(weights, inputs["images"], inputs["frames"]))
-  assert traced(plain, opened).count("= rsqrt") > traced(made.speaker, made.weights).count("= rsqrt") + 10
+  assert traced(plain, params).count("= rsqrt") > traced(made.speaker, made.weights).count("= rsqrt") + 10
   assert made.generate([pictures[0], "a red"], max_tokens=3)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_resamplers_without_latents_take_media_of_one_length(bundle, pictures, kind):
+  """They give a token for each of the 16 positions of every frame."""
+  model = flamingo.build("test", lm=dict(vocab=bundle.tokenizer.pieces, length=64), resampler=dict(kind=kind))
+  made = dataclasses.replace(bundle, model=model, params=opened(model))
+  a, b, _ = pictures
+  images = made.rules.apply(np.stack([made.preprocess(picture) for picture in (a, b)])[None, :, None])
+  wanted = model.apply({"params": made.params}, images, method="encode_image")[0]
+  assert wanted.shape == (2, 16, 32)
+  np.testing.assert_allclose(made.encode_image([a, b]), wanted, atol=1e-5)
+  assert made.encode_image([[a, b], [b, a]]).shape == (2, 32, 32)
+  assert np.abs(made.logits([a, "a red"]) - made.logits([b, "a red"]))[1:].max() > 1e-4
+  prompts = [[a, "a red dog", "<EOC>", b, "a blue"], "the green cat"]
+  assert made.generate_all(prompts, max_tokens=3) == [made.generate(prompt, max_tokens=3) for prompt in prompts]
+  for ask in (made.encode_image, made.generate):
+    with pytest.raises(
+      ValueError, match=f"^media of 1, 2 frames; a resampler of kind '{kind}' .*; legal: media of one"
+    ):
+      ask([a, [a, b]])
+  with pytest.raises(ValueError, match=f"a resampler of kind '{kind}' has no latents"):
+    made.attention_map([a, "a red"], 0)
 
 
 def test_maps_have_a_share_for_each_position(bundle, pictures):

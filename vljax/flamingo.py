@@ -49,8 +49,9 @@ class FlamingoSpeaker:
   def visual(
     self, params: Params, images: UInt8[Any, "b n f h w c"], frames: Bool[Any, "b n f"]
   ) -> Float[Any, "b n l d"]:
-    """The visual tokens of raw media."""
-    return self._apply(params, self.preprocess.apply(images), frames, method="encode_image")
+    """The visual tokens of raw media; a resampler without latents gives those of all frames."""
+    real = frames if self.model.resampler.kind == "perceiver" else None
+    return self._apply(params, self.preprocess.apply(images), real, method="encode_image")
 
   def features(self, params: Params, images: UInt8[Any, "n f h w c"], frames: Bool[Any, "n f"]) -> Float[Any, "n d"]:
     """The vision encoder's mean over positions and real frames of each raw medium, of length 1."""
@@ -116,7 +117,7 @@ class FlamingoBundle(LanguageBundle):
     """What the speaker begins with: `tokens`, `real`, `phi` [n t], and `images`, `frames` [n m f ...].
 
     Raises:
-      ValueError: a prompt is neither a text nor a list.
+      ValueError: a prompt is neither a text nor a list, or media of several lengths for a resampler without latents.
     """
     for prompt in prompts:
       if not isinstance(prompt, str | list | tuple):
@@ -126,7 +127,7 @@ class FlamingoBundle(LanguageBundle):
     made = [self.document([p] if isinstance(p, str) else p) for p in prompts]
     tokens, real = padded([document["tokens"] for document in made])
     phi, _ = padded([document["phi"] for document in made])
-    images, frames = self._media([document["media"] for document in made])
+    images, frames = self._shown([document["media"] for document in made])
     return {"tokens": tokens, "real": real, "phi": phi, "images": images, "frames": frames}
 
   def document(self, parts: Sequence[Part]) -> dict[str, Any]:
@@ -148,9 +149,13 @@ class FlamingoBundle(LanguageBundle):
     return recipes.evaluate(self.config, self.tokenizer, self.params)
 
   def encode_image(self, media: Any) -> Float[np.ndarray, "n l d"]:
-    """The visual tokens of pictures and clips; one picture alone is a list of one."""
+    """The visual tokens of pictures and clips; one picture alone is a list of one.
+
+    Raises:
+      ValueError: media of several lengths for a resampler without latents.
+    """
     media = list(media) if isinstance(media, list | tuple) else [media]
-    images, frames = self._media([media])
+    images, frames = self._shown([media])
     return np.asarray(self._encode(self.weights, images, frames))[0]
 
   def image_features(self, media: Sequence[Any], batch: int = 32) -> Float[np.ndarray, "n d"]:
@@ -167,6 +172,19 @@ class FlamingoBundle(LanguageBundle):
     real = np.asarray(inputs["real"])[0]
     maps = self._look(self.weights, {**inputs, "layer": layer})
     return [self.words.decode([int(i)]) for i in inputs["tokens"][0][real]], np.asarray(maps)[0][real]
+
+  def _shown(
+    self, rows: Sequence[Sequence[Any]]
+  ) -> tuple[UInt8[np.ndarray, "n m f h w 3"], Bool[np.ndarray, "n m f"]]:
+    """Media as the resampler takes them."""
+    kind = self.model.resampler.kind
+    lengths = sorted({len(pictures.frames_of(medium)) for row in rows for medium in row})
+    if kind != "perceiver" and len(lengths) > 1:
+      raise ValueError(
+        f"media of {', '.join(map(str, lengths))} frames; a resampler of kind {kind!r} gives tokens of all frames; "
+        "legal: media of one length"
+      )
+    return self._media(rows)
 
   def _media(
     self, rows: Sequence[Sequence[Any]]

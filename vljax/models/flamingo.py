@@ -219,7 +219,7 @@ class Flamingo(nn.Module):
       raise ValueError(f"gated block {layer} of {self.xattn.depth}; legal: 0 to {self.xattn.depth - 1}")
     b, n, f = images.shape[:3]
     seen, grid = self._features(images)
-    visual, looks = self.resample(seen, frames), self.resampler.attention_map(seen, frames)
+    looks, visual = self.resampler.attention_map(seen, frames), self.resample(seen, frames)
     insert = self._insert(tokens, visual, phi, options.get("segments"))
     x = self._before(layer, self.lm.embed(tokens), insert, options)
     weights = self.xattn.weights(layer, x, visual, phi).mean(1)
