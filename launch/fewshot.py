@@ -18,7 +18,7 @@ from etils import epath
 from vljax import hub, program
 from vljax.data import sources
 from vljax.evaluate import fewshot, templates
-from vljax.evaluate.support import SIZE, AtRandom, Choose, Examples, Nearest
+from vljax.evaluate.support import SIZE, AtRandom, Choose, Examples, Nearest, over_frames
 from vljax.flamingo import FlamingoBundle
 
 
@@ -81,7 +81,8 @@ def main(argv: list[str]) -> int:
   else:
     support = support.per_class(args.per_class, args.seed)
   if args.nearest:
-    encode = bundle.image_features if args.nearest == "self" else hub.load(args.nearest).encode_image
+    sees = bundle if args.nearest == "self" else hub.load(args.nearest)
+    encode = sees.image_features if isinstance(sees, FlamingoBundle) else over_frames(sees.encode_image)
     choices = {args.seed: Nearest(queries.encode(encode), support.encode(encode))}
   else:
     choices = {seed: AtRandom(len(support), seed) for seed in range(args.seed, args.seed + args.seeds)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vljax.data import sources
-from vljax.evaluate.support import AtRandom, Examples, Nearest, describe
+from vljax.evaluate.support import AtRandom, Examples, Nearest, describe, over_frames
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,20 @@ def test_so_many_of_each_class(examples):
   assert sorted(shapes) == sorted(2 * list(set(shapes)))
   assert len(set(shapes)) == 6
   assert describe(some.subset(5))["per_class"] == 2
+
+
+def test_clips_are_means_over_their_frames():
+  asked = []
+
+  def encode_image(pictures):
+    asked.append(len(pictures))
+    return np.stack([[picture.mean(), 1.0] for picture in pictures])
+
+  a, b, c = (np.full((2, 2, 3), x, np.uint8) for x in (0, 3, 6))
+  z = over_frames(encode_image)([[a, c, b], b, np.stack([a, b])])
+  assert asked == [6]
+  wanted = np.array([[3.0, 1.0], [3.0, 1.0], [1.5, 1.0]])
+  np.testing.assert_allclose(z, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-6)
 
 
 def test_random_choice_follows_from_seed_and_query():

@@ -70,7 +70,7 @@ def test_options_are_ranked(run):
 
 
 @pytest.mark.slow
-def test_clips_of_each_class_near_the_own_features(run):
+def test_clips_of_each_class_near_the_own_features(run, smoke_workdir):
   names = sources.open(f"{PAIRS}&split=train").classes or ()
   asked = "--answer=class", "--task=class", f"--options={'|'.join(names)}"
   flags = *asked, "--shots=1", "--frames=2", "--fps=3", "--per_class=1"
@@ -78,6 +78,8 @@ def test_clips_of_each_class_near_the_own_features(run):
   settings = files["shots_1.jsonl"][0]["settings"]
   assert (settings["retrieval"], settings["nearest"]) == ("rices", "self")
   assert (settings["support"]["per_class"], settings["support"]["count"]) == (1, len(names))
+  head, *rows = run(*flags, "--most=2", f"--nearest={smoke_workdir}")[1]["shots_1.jsonl"]
+  assert (head["settings"]["nearest"], len(rows)) == (str(smoke_workdir), 2)
   printed, files = run(*flags, "--most=2", "--seed=3", "--seeds=2")
   assert {"shots_1_seed_3.jsonl", "shots_1_seed_4.jsonl"} <= files.keys()
   heads = [files[f"shots_1_seed_{seed}.jsonl"][0] for seed in (3, 4)]

@@ -6,7 +6,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from vljax.data import sources, transforms
+from vljax.data import pictures, sources, transforms
 from vljax.data.sources.source import lookup
 from vljax.evaluate import features, knn
 from vljax.types import Float, Int
@@ -174,6 +174,20 @@ class Nearest:
       return []
     _, found = knn.neighbors(self.query_z[query : query + 1], self.support_z, shots)
     return found[0, ::-1].tolist()
+
+
+def over_frames(
+  encode_image: Callable[[list[Any]], Float[np.ndarray, "k d"]],
+) -> Callable[[Sequence[Any]], Float[np.ndarray, "n d"]]:
+  """A model of pictures as one of pictures and clips: the mean over each medium's frames, of length 1."""
+
+  def encode(media: Sequence[Any]) -> Float[np.ndarray, "n d"]:
+    clips = [pictures.frames_of(medium) for medium in media]
+    z = np.asarray(encode_image([frame for clip in clips for frame in clip]), np.float32)
+    ends = np.cumsum([len(clip) for clip in clips])[:-1]
+    return knn.unit(np.stack([part.mean(axis=0) for part in np.split(z, ends)]))
+
+  return encode
 
 
 def describe(examples: Sequence[Example]) -> dict[str, Any]:
