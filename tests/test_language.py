@@ -97,6 +97,12 @@ def test_what_is_legal(bundle, language_folder):
     bundle.generate(3)
   with pytest.raises(ValueError, match="a prompt of 2 tokens and max_tokens = 63; the model was made for 64 together"):
     bundle.generate("a", 63)
+  with pytest.raises(ValueError, match="a prompt of 2 tokens and an option of 63; the model was made for 64 together"):
+    bundle.score("a", ["b", "q" * 63])
+  assert bundle.score("a", ["q" * 62]).shape == (1,)
+  with pytest.raises(ValueError, match="a prompt of 65 tokens; the model was made for 64$"):
+    bundle.logits("q" * 64)
+  assert len(bundle.logits("q" * 63)) == 64
   with pytest.raises(ValueError, match="stream = True with beams"):
     bundle.generate("a", 4, stream=True, beams=2)
   with pytest.raises(ValueError, match="beams with temperature"):

@@ -153,7 +153,7 @@ class LanguageBundle:
       return texts
     if (temperature, top_k, top_p) != (None, None, None):
       raise ValueError("beams with temperature, top_k or top_p; legal: beams = 1, or none of these")
-    inputs = self._checked(prompts, max_tokens)
+    inputs = self._checked(prompts, max_tokens, f"max_tokens = {max_tokens}")
     rows = self.writer.search(inputs, max_tokens, beams, length_penalty)
     return [_cut(text, stop)[0] for text in self._texts(inputs, rows)]
 
@@ -161,13 +161,19 @@ class LanguageBundle:
     """The log-likelihood of each option as what follows the prompt, such as " yes" with its space.
 
     Raises:
-      ValueError: an option without tokens.
+      ValueError: an option without tokens, or more tokens than the model was made for.
     """
-    return self.writer.score(self.read([prompt]), [self.words.plain(option) for option in options])
+    rows = [self.words.plain(option) for option in options]
+    longest = max(map(len, rows), default=0)
+    return self.writer.score(self._checked([prompt], longest, f"an option of {longest}"), rows)
 
   def logits(self, prompt: Prompt) -> Float[np.ndarray, "t v"]:
-    """The logits of what follows each token of a prompt."""
-    inputs = self.read([prompt])
+    """The logits of what follows each token of a prompt.
+
+    Raises:
+      ValueError: more tokens than the model was made for.
+    """
+    inputs = self._checked([prompt])
     return self.writer.logits(inputs)[0][np.asarray(inputs["real"])[0]]
 
   def perplexity(self, text: str, window: int | None = None, batch: int = 4) -> float:
@@ -203,13 +209,13 @@ class LanguageBundle:
     whole, text = self.words.encode("a")[:-1], self.words.plain("a")
     return whole[: len(whole) - len(text)]
 
-  def _checked(self, prompts: Sequence[Prompt], max_tokens: int) -> Inputs:
+  def _checked(self, prompts: Sequence[Prompt], more: int = 0, name: str = "") -> Inputs:
+    """What the speaker begins with, of prompts that leave room for `more` tokens, by `name`."""
     inputs = self.read(prompts)
     longest = int(np.asarray(inputs["real"]).sum(1).max())
-    if longest + max_tokens > self.length:
-      raise ValueError(
-        f"a prompt of {longest} tokens and max_tokens = {max_tokens}; the model was made for {self.length} together"
-      )
+    if longest + more > self.length:
+      also, together = (f" and {name}", " together") if name else ("", "")
+      raise ValueError(f"a prompt of {longest} tokens{also}; the model was made for {self.length}{together}")
     return inputs
 
   def _stream(
@@ -224,7 +230,7 @@ class LanguageBundle:
     seed: int = 0,
   ) -> Iterator[list[str]]:
     """The texts so far, whenever `every` more tokens are written."""
-    inputs = self._checked(prompts, max_tokens)
+    inputs = self._checked(prompts, max_tokens, f"max_tokens = {max_tokens}")
     for rows in self.writer.stream(inputs, max_tokens, Sampling(temperature, top_k, top_p), seed, every):
       cut = [_cut(text, stop) for text in self._texts(inputs, rows)]
       yield [text for text, _ in cut]
