@@ -183,7 +183,7 @@ def _packed(parsed: Run, rows: int, stream: str) -> Batch:
   (size, *more), (length, media) = options["pictures"], options["pack"][:2]
   frames = more[0].get("frames", 1) if more else 1
   of = lambda dtype, *shape: jax.ShapeDtypeStruct((rows, *shape), dtype)
-  texts = {name: of(jnp.int32, length) for name in ("tokens", "phi", "segments", "positions")}
+  texts = {name: of(jnp.int32, length) for name in ("tokens", "phi", "first", "segments", "positions")}
   images = of(jnp.uint8, media, frames, size, size, 3)
   return {**texts, "loss_mask": of(bool, length), "images": images, "media_mask": of(bool, media)}
 

@@ -129,7 +129,7 @@ def test_a_config_asks_for_packed_rows():
   trainer = Trainer(recipe, Run(recipe="toy", steps=1, streams={"train": stream}), BYTES)
   assert isinstance(trainer.streams["train"], Packed)
   assert {name: x.shape for name, x in trainer.example.items()} == {
-    **dict.fromkeys(("tokens", "phi", "segments", "positions", "loss_mask"), (1, 120)),
+    **dict.fromkeys(("tokens", "phi", "first", "segments", "positions", "loss_mask"), (1, 120)),
     "images": (1, 4, 1, 8, 8, 3),
     "media_mask": (1, 4),
   }

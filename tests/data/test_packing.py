@@ -38,11 +38,12 @@ def test_neighbors_change_nothing(sizes):
     np.testing.assert_array_equal(row["phi"][at], np.where(document["phi"] > 0, document["phi"] + media, 0))
     np.testing.assert_array_equal(row["images"][media : media + more], document["images"])
     assert set(row["segments"][at]) == {placed}
+    assert set(row["first"][at]) == {media + 1}
     seen = row["phi"][at]
     assert ((seen == 0) | ((seen > media) & (seen <= media + more))).all()
     end, media = end + tokens, media + more
   assert row["media_mask"].tolist() == [i < media for i in range(5)]
-  for name in ("tokens", "phi", "segments", "positions", "loss_mask"):
+  for name in ("tokens", "phi", "first", "segments", "positions", "loss_mask"):
     assert not row[name][end:].any()
   assert not row["images"][media:].any()
 
@@ -55,6 +56,7 @@ def test_one_document_is_a_row_of_its_own():
   assert {name: x.dtype.name for name, x in row.items()} == {
     "tokens": "int32",
     "phi": "int32",
+    "first": "int32",
     "segments": "int32",
     "positions": "int32",
     "loss_mask": "bool",

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from vljax import parallel, tree
+from vljax.data.interleave import phi as looks
+from vljax.data.packing import Pack
 from vljax.models import fitting, flamingo
 from vljax.objectives import lm as objective
 
@@ -146,16 +148,23 @@ def test_padding_changes_nothing():
 
 @pytest.mark.parametrize("previous", [False, True])
 def test_packed_documents_are_documents_alone(previous):
+  """Also where the first one looks forward from its last medium on, and so at none."""
   _, _, run = made(xattn=(("previous", previous),))
-  tokens, images = draw(b=1, n=3)
-  phi = np.array([[0, 1, 1, 2, 2, 0, 0, 3, 3, 3, 0, 0]], np.int32)
-  segments = np.array([[1] * 5 + [2] * 5 + [0] * 2])
-  packed = run(tokens, images, phi, segments=segments)
-  first = run(tokens[:, :5], images[:, :2], phi[:, :5])
-  second = run(tokens[:, 5:10], images[:, 2:], np.maximum(phi[:, 5:10] - 2, 0))
-  np.testing.assert_allclose(packed[:, :5], first, atol=1e-5)
-  np.testing.assert_allclose(packed[:, 5:10], second, atol=1e-5)
-  np.testing.assert_array_equal(moved(run(tokens, -images, phi, segments=segments), packed)[0, 5:7], [False, False])
+  rng = np.random.default_rng(0)
+  tokens, pixels = draw(b=1)[0][0], rng.integers(0, 256, (4, 1, 16, 16, 3), np.uint8)
+  for stands, forward in (([0, 1, 0, 1, 0], False), ([0, 1, 0, 1, 0], True), ([1, 0, 0, 0, 0], True)):
+    documents = [
+      dict(tokens=tokens[:5], phi=looks(np.array(stands, bool), forward), images=pixels[: sum(stands)]),
+      dict(tokens=tokens[5:10], phi=np.array([0, 0, 1, 1, 2], np.int32), images=pixels[2:]),
+    ]
+    row = Pack(T, 4).join([{**document, "loss_mask": np.ones(5, bool)} for document in documents])
+    call = lambda x, **o: run(x["tokens"][None], x["images"][None] / np.float32(127.5) - 1, x["phi"][None], **o)
+    places = {name: row[name][None] for name in ("segments", "first")}
+    packed = call(row, **places)
+    for document, at in zip(documents, (slice(0, 5), slice(5, 10)), strict=True):
+      np.testing.assert_allclose(packed[:, at], call(document), atol=1e-5)
+    edited = call({**row, "images": 255 - row["images"]}, **places)
+    np.testing.assert_array_equal(moved(edited, packed)[0, 5:7], [False, False])
 
 
 @pytest.mark.parametrize("graft", [0, 2])
@@ -300,5 +309,8 @@ def test_what_cannot_be_says_so():
   tokens, images = draw()
   with pytest.raises(ValueError, match="images without phi"):
     run(tokens, images, None)
+  previous = flamingo.build("test", xattn=dict(previous=True))
+  with pytest.raises(ValueError, match="segments without first"):
+    previous.apply({"params": params}, tokens, images, PHI, segments=np.ones_like(PHI))
   with pytest.raises(ValueError, match="gated block 2 of 2; legal: 0 to 1"):
     model.apply({"params": params}, tokens, images, PHI, 2, method="attention_map")

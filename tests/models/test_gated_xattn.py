@@ -9,7 +9,7 @@ import pytest
 
 from vljax import parallel, tree
 from vljax.models import fitting, gated_xattn
-from vljax.models.gated_xattn import first_media, places
+from vljax.models.gated_xattn import places
 
 MILLIONS = {"flamingo-3b": 1208, "flamingo-9b": 1610, "flamingo-9b-table4": 2013, "flamingo-80b": 9664}
 """n * 12 width^2, of which table 5 prints 1.2, 1.6 and 10 billion."""
@@ -84,9 +84,7 @@ def test_rows_without_a_medium_pass_the_dense_half_only():
 def test_all_previous_media_of_the_document():
   """Two documents: rows 0 to 3 with media 1 and 2, then one with medium 3, whose first row comes before it."""
   _, params, run = made(previous=True)
-  phi, segments = np.array([[0, 1, 2, 2, 0, 3]] * 2, np.int32), np.array([[1, 1, 1, 1, 2, 2]] * 2)
-  first = first_media(phi, segments)
-  np.testing.assert_array_equal(first[0], [1, 1, 1, 1, 3, 3])
+  phi, first = (np.array([row] * 2, np.int32) for row in ([0, 1, 2, 2, 0, 3], [1, 1, 1, 1, 3, 3]))
   x, visual = draw()
   whole = run(params, x, visual, phi, first)
   for medium in (1, 2, 3):
@@ -94,12 +92,6 @@ def test_all_previous_media_of_the_document():
     edited[:, medium - 1] += 1
     seen = (np.asarray(first) <= medium) & (phi >= medium)
     np.testing.assert_array_equal(moved(run(params, x, edited, phi, first), whole), seen)
-
-
-def test_first_media_without_documents():
-  np.testing.assert_array_equal(first_media(PHI, None), np.ones_like(PHI))
-  segments = np.array([[1, 1, 2, 2, 2, 0], [4, 4, 4, 1, 1, 1]])
-  np.testing.assert_array_equal(first_media(PHI, segments), [[1, 1, 1, 1, 1, 3], [1, 1, 1, 2, 2, 2]])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Rows of one length that hold several documents, each as if it were alone.
 
 Besides the documents' own `tokens`, `phi` and `loss_mask`, a row says which document a token belongs to (`segments`,
-from 1; 0 is padding) and where in it (`positions`). Attention within segments, and `phi`, which numbers the media of
-the whole row, keep the documents apart.
+from 1; 0 is padding), where in it (`positions`), and which medium is the document's first (`first`). Attention within
+segments, and `phi` and `first`, which number the media of the whole row, keep the documents apart.
 """
 
 import dataclasses
@@ -22,8 +22,9 @@ OPEN = 64
 class Pack(Transform):
   """One document as a row of `length` tokens with places for `media` media; `packed` puts more into a row.
 
-  Gives nothing but the row: `tokens`, `phi`, `segments`, `positions` int32 [t], `loss_mask` bool [t], `images`
-  uint8 [n f h w c], zeros where there is none, and `media_mask` bool [n]. Padding is segment 0 whatever its id is.
+  Gives nothing but the row: `tokens`, `phi`, `first`, `segments`, `positions` int32 [t], `loss_mask` bool [t],
+  `images` uint8 [n f h w c], zeros where there is none, and `media_mask` bool [n]. Padding is segment 0 whatever its
+  id is.
   """
 
   length: int
@@ -43,7 +44,7 @@ class Pack(Transform):
       ValueError: a document that does not fit into an empty row.
     """
     images = value_of(documents[0], "images")
-    names = ("tokens", "phi", "segments", "positions")
+    names = ("tokens", "phi", "first", "segments", "positions")
     row: dict[str, np.ndarray] = {name: np.zeros(self.length, np.int32) for name in names}
     row |= {"loss_mask": np.zeros(self.length, bool), "images": np.zeros((self.media, *images.shape[1:]), np.uint8)}
     end = media = segment = 0
@@ -57,6 +58,7 @@ class Pack(Transform):
       place, segment = slice(end, end + tokens), segment + 1
       row["tokens"][place] = document["tokens"]
       row["phi"][place] = np.where(document["phi"] > 0, document["phi"] + media, 0)
+      row["first"][place] = media + 1
       row["segments"][place] = segment
       row["positions"][place] = np.arange(tokens)
       row["loss_mask"][place] = document["loss_mask"]

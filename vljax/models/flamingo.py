@@ -15,7 +15,7 @@ from vljax import config
 from vljax.layers.decoder import Insert
 from vljax.models import decoder, gated_xattn, nfnet, resampler, variants, vit
 from vljax.models.decoder import Decoder
-from vljax.models.gated_xattn import GatedXattn, first_media
+from vljax.models.gated_xattn import GatedXattn
 from vljax.models.resampler import Resampler
 from vljax.ops.attention import Cache
 
@@ -121,6 +121,7 @@ class Flamingo(nn.Module):
     *,
     positions: Int[Array, "b t"] | None = None,
     segments: Int[Array, "b t"] | None = None,
+    first: Int[Array, "b t"] | None = None,
     key_padding: Bool[Array, "b t"] | None = None,
     bypass: bool = False,
     train: bool = False,
@@ -129,9 +130,12 @@ class Flamingo(nn.Module):
 
     Args:
       bypass: leaves the gated blocks out: the language model as it was.
+
+    Raises:
+      ValueError: images without phi, or segments without `first` where a row sees all media of its document.
     """
     options = dict(positions=positions, segments=segments, key_padding=key_padding, train=train)
-    insert = None if bypass else self._insert(tokens, visual, phi, segments)
+    insert = None if bypass else self._insert(tokens, visual, phi, segments, first)
     x = self.lm.embed(tokens)
     if self.graft is None or bypass:
       return self.lm.run(x, insert=insert, **options)[0]
@@ -203,6 +207,7 @@ class Flamingo(nn.Module):
     phi: Int[Array, "b t"],
     layer: int,
     *,
+    first: Int[Array, "b t"] | None = None,
     frames: Bool[Array, "b n f"] | None = None,
     **options: Any,
   ) -> Float[Array, "b t f i j"]:
@@ -220,7 +225,7 @@ class Flamingo(nn.Module):
     b, n, f = images.shape[:3]
     seen, grid = self._features(images)
     looks, visual = self.resampler.attention_map(seen, frames), self.resample(seen, frames)
-    insert = self._insert(tokens, visual, phi, options.get("segments"))
+    insert = self._insert(tokens, visual, phi, options.get("segments"), first)
     x = self._before(layer, self.lm.embed(tokens), insert, options)
     weights = self.xattn.weights(layer, x, visual, phi).mean(1)
     positions = looks[..., -math.prod(grid) :].reshape(b, n, looks.shape[2], -1)
@@ -252,9 +257,13 @@ class Flamingo(nn.Module):
     short = stack.clone(parent=None, name=None, depth=depth, held=0)
     return short.apply({"params": params}, x, insert=cut, method="run", **options)[0]
 
-  def _insert(self, tokens: Array, visual: Array | None, phi: Array | None, segments: Array | None) -> Insert:
+  def _insert(
+    self, tokens: Array, visual: Array | None, phi: Array | None, segments: Array | None, first: Array | None
+  ) -> Insert:
+    if self.xattn.previous and visual is not None and segments is not None and first is None:
+      raise ValueError("segments without first: where do the media of each document begin? legal: both or neither")
     visual, phi = self._media(tokens, visual, phi)
-    return self.xattn(visual, phi, first_media(phi, segments) if self.xattn.previous else None)
+    return self.xattn(visual, phi, first)
 
   def _media(self, tokens: Array, visual: Array | None, phi: Array | None) -> tuple[Array, Array]:
     if phi is None and visual is not None:

@@ -253,18 +253,6 @@ def places(layers: int, every: int = 1, placement: str = "first") -> tuple[int, 
   }[placement]
 
 
-def first_media(phi: Int[Array, "b t"], segments: Int[Array, "b t"] | None) -> Int[Array, "b t"]:
-  """The first medium of each row's document: one more than those of the documents before it.
-
-  Documents are runs of equal `segments`, and their media are numbered in order over the whole row.
-  """
-  if segments is None:
-    return jnp.ones_like(phi)
-  before = jnp.pad(jax.lax.cummax(phi, axis=1)[:, :-1], ((0, 0), (1, 0)))
-  starts = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
-  return 1 + jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
-
-
 VARIANTS: dict[str, dict[str, Any]] = {
   "test": dict(visual_width=32, width=32, layers=4, heads=4, every=2),
   "flamingo-3b": dict(visual_width=1536, width=2048, layers=24, heads=16, project=True),

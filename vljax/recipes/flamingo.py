@@ -28,7 +28,7 @@ NEW = r"(resampler|xattn|graft)/.*|lm/extra_.*"
 """What Flamingo trains: everything between the vision encoder and the language model, and the rows of the tokens that
 the language model did not know."""
 
-FIELDS = ("tokens", "phi", "segments", "positions", "loss_mask", "images", "media_mask")
+FIELDS = ("tokens", "phi", "first", "segments", "positions", "loss_mask", "images", "media_mask")
 """What the transform `pack` gives."""
 
 
@@ -182,7 +182,7 @@ class Functions:
     """What `head` takes, of rows that `pack` made; `weights` are flax's variables."""
     batch = {name: parallel.constrain(x, Axis.BATCH, *(None,) * (x.ndim - 1)) for name, x in batch.items()}
     visual = self._visual(weights, batch["images"], train=train, **options) if batch["images"].shape[1] else None
-    places = dict(positions=batch["positions"], segments=batch["segments"])
+    places = {name: batch[name] for name in ("positions", "segments", "first")}
     phi = None if visual is None else batch["phi"]
     return self.model.apply(weights, batch["tokens"], visual, phi, train=train, method="hidden", **places, **options)
 

@@ -35,9 +35,9 @@ class ClipBpe(base.Tokenizer):
   """Lower-cased byte-level BPE with 49,408 ids: start 49406, end 49407 (the largest), pad 0.
 
   Ids equal those of open_clip's SimpleTokenizer, which writes the special tokens in a text as `<start_of_text>` and
-  `<end_of_text>`; OpenAI's code spells them `<|startoftext|>`, the only difference between the two. `clean` is a key of
-  cleaning.RULES: "lower" is OpenAI's rule, "whitespace" keeps the case. OpenAI's own `tokenize` refuses texts that are
-  too long, as `strict` does here; by default the tail is cut.
+  `<end_of_text>`; OpenAI's code spells them `<|startoftext|>`, the only difference between the two. Of the rules of
+  `clean`, "lower" is OpenAI's, "whitespace" keeps the case. OpenAI's `tokenize` refuses texts that are too long, as
+  `strict` does here; by default the tail is cut.
   """
 
   length: int = 77
