@@ -67,15 +67,24 @@ FLAMINGO = [(".*(/bias|/scale|/gate_.*|gain)|resampler/.*|lm/extra_.*", dict()),
 """AdamW groups of its appendix B.1.2: the resampler is not decayed."""
 
 
-def document(size: int, length: int, media: int, p_next: float = 0.0, frames: int = 1) -> list[tuple]:
+FILLS = dict(clip=(123, 117, 104), inception=(128, 128, 128), imagenet=(124, 116, 104), none=(0, 0, 0))
+"""The mean that each normalization subtracts, as the color of the margins of pictures."""
+
+
+def document(
+  size: int, length: int, media: int, p_next: float = 0.0, frames: int = 1, normalize: str = "clip"
+) -> list[tuple]:
   """A stretch of an interleaved document with its media as pixels, which some rows' words foretell (`p_next`)."""
-  return [("interleave", length, media, {"p_next": p_next}), ("pictures", size, {"p_flip": 0.5, "frames": frames})]
+  fill = row(FILLS, normalize, "normalization")
+  squares = ("pictures", size, {"p_flip": 0.5, "frames": frames, "fill": fill})
+  return [("interleave", length, media, {"p_next": p_next}), squares]
 
 
-def held_out(size: int, length: int) -> list[tuple]:
+def held_out(size: int, length: int, normalize: str = "clip") -> list[tuple]:
   """The first caption of each picture, alone in its row."""
   pair = [("decode",), ("choose_caption", "first"), ("pair", 0.0)]
-  return [*pair, ("interleave", length, 1, {"rule": "first"}), ("pictures", size), ("pack", length, 1)]
+  squares = ("pictures", size, {"fill": row(FILLS, normalize, "normalization")})
+  return [*pair, ("interleave", length, 1, {"rule": "first"}), squares, ("pack", length, 1)]
 
 
 LARS_EXCLUDED = r".*norm.*|.*/bias|classifier/.*"

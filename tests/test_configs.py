@@ -1,6 +1,7 @@
 """Every config says what it is, builds at its full size without its data, and lowers in its `:smoke` variant."""
 
 import ast
+import dataclasses
 import pathlib
 import re
 
@@ -10,8 +11,9 @@ import pytest
 
 from vljax import config, parallel, recipes, tree
 from vljax.checkpoint import load_params
-from vljax.data import batching, sources, vocabulary
+from vljax.data import batching, pictures, sources, transforms, vocabulary
 from vljax.data.sources import uri
+from vljax.flamingo import FlamingoBundle
 from vljax.models import dual_encoder, fitting
 from vljax.ops.attention import IMPLEMENTATIONS
 from vljax.train import optim, writers
@@ -124,6 +126,23 @@ def test_flamingo_starts_from_names_that_source_and_target_have(spec, vision):
     source = {f"lm/{name}": shape for name, shape in source.items()} if prefix == "lm" else source
     taken = {f"{prefix}/{m[1]}": source[name] for name in source if (m := re.fullmatch(regex, name))}
     assert taken == {n: s for n, s in wanted.items() if n.startswith(f"{prefix}/") and not n.startswith("lm/extra_")}
+
+
+@pytest.mark.parametrize("spec", ["flamingo.py", "flamingo.py:tower=ViT-L/14", "flamingo_smollm2.py"])
+def test_flamingo_pads_as_its_bundle_does(spec):
+  """In training and evaluation: the margins have the mean that is subtracted, to the nearest color."""
+  parsed = load(f"configs/flamingo/{spec}")
+  bundle = FlamingoBundle(recipes.build(parsed).model, {}, {}, None, rules=parsed.preprocess)
+  picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+  wanted = bundle.preprocess(picture)
+  assert tuple(wanted[0, 0]) == (pictures.MEAN if parsed.preprocess.normalize == "clip" else (124, 116, 104))
+  parts = {**parsed.streams, **parsed.evals}
+  assert len(parts) > 1
+  for name, part in parts.items():
+    step = transforms.build([step for step in part.transforms if step[0] == "pictures"]).steps[0][1]
+    media = [picture] if step.frames == 1 else [[picture] * step.frames]
+    made = dataclasses.replace(step, p_flip=0.0)({"media": media}, None)["images"][0]
+    np.testing.assert_array_equal(made, np.broadcast_to(wanted, made.shape), err_msg=name)
 
 
 def leaf_shapes(model):

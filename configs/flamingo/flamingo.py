@@ -82,13 +82,13 @@ def get_config(arg=""):
   c.streams = {
     name: dict(
       source=sources[name],
-      transforms=transforms(name, size, a.p_next, a.smoke),
+      transforms=transforms(name, size, normalize, a.p_next, a.smoke),
       batch=8 if a.smoke else common.row(BATCHES, name),
       weight=common.row(WEIGHTS, name),
     )
     for name in a.sets.split("+")
   }
-  held_out = common.held_out(size, CAPTION)
+  held_out = common.held_out(size, CAPTION, normalize)
   c.evals = dict(captions=dict(source=sources["held_out"], transforms=held_out, most=8 if a.smoke else 5_000, batch=8))
   c.init = [(a.lm, "lm/(.*)", "lm")] if a.lm else []
   if a.vision:
@@ -101,13 +101,13 @@ def get_config(arg=""):
   return c
 
 
-def transforms(name, size, p_next, smoke):
+def transforms(name, size, normalize, p_next, smoke):
   """Of a set: a page is documents already, a caption becomes one, with a space before it half of the time."""
   if name in ("pages", "texts") and not smoke:
     media = 5 if name == "pages" else 0
-    return [*common.document(size, 256, media, p_next), ("pack", 256, media)]
+    return [*common.document(size, 256, media, p_next, normalize=normalize), ("pack", 256, media)]
   frames = 8 if name == "clips" and not smoke else 1
   decode = ("clip", frames, 1.0) if frames > 1 else ("decode",)
   medium = {"medium": "video"} if frames > 1 else {}
   pair = [decode, ("choose_caption", "random"), ("pair", 0.5, medium)]
-  return [*pair, *common.document(size, CAPTION, 1, frames=frames), ("pack", CAPTION, 1)]
+  return [*pair, *common.document(size, CAPTION, 1, frames=frames, normalize=normalize), ("pack", CAPTION, 1)]
