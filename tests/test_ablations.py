@@ -42,6 +42,7 @@ def crops(parsed):
   return {step[1] for step in steps if step[0] == "random_resized_crop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "name", "small"), TABLES)
 def test_rows_build_and_are_distinct(file, name, small, tmp_path, monkeypatch):
   monkeypatch.chdir(ROOT)
@@ -109,6 +110,7 @@ def test_numbers_of_simclr_are_those_of_the_paper():
   assert row("transfer", "cifar10")["linear top-1, width 4"] == 95.3
 
 
+@pytest.mark.slow
 def test_each_operation_of_the_small_pairs_changes_a_small_picture():
   """At 16 px, in one of 16 draws at least; a blur of no width would leave rows of the table without a meaning."""
   image = np.random.default_rng(0).uniform(size=(1, 16, 16, 3)).astype(np.float32)
@@ -120,6 +122,7 @@ def test_each_operation_of_the_small_pairs_changes_a_small_picture():
     assert np.abs(changed - same).max() > 0.1, row.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [False, True])
 def test_rows_of_simclr_keep_the_protocol_of_their_size(small, monkeypatch):
   """Evaluations see 224 px of 256 but for transfer (appendix B.8); v1 adds brightness. The small rows do neither."""

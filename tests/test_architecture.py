@@ -192,6 +192,7 @@ def has_mirror(path: pathlib.Path) -> bool:
   return any(m.exists() for m in mirrors or [ROOT / f"tests/test_{parts[0]}.py"])
 
 
+@pytest.mark.slow
 def test_modules_have_tests():
   """Each module has its mirror, or a test imports it, or a neighbor of its package that is tested uses it."""
   dotted = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES if p.name != "__init__.py"}

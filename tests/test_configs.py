@@ -44,6 +44,7 @@ def test_docstring_names_command_hardware_expectation_and_status(file):
   assert "`:smoke`" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "spec", [*FILES, f"{SIMCLR}:crops=host", *(f"{file}:variant={name}" for name, file in PUBLISHED.items())]
 )
@@ -105,6 +106,7 @@ def test_flamingo_reads_what_the_paper_reads():
   assert rows == dict(pages=("pack", 256, 5), clips=("pack", 64, 1), texts=("pack", 256, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("spec", "vision"),
   [
@@ -152,6 +154,7 @@ def leaf_shapes(model):
   return {n: leaf.shape[1:] if n != name else leaf.shape for name, leaf, names in named for n in names}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_the_models_of_that_name(name):
   parsed = load(f"{PUBLISHED[name]}:variant={name}")
@@ -163,6 +166,7 @@ def test_published_sizes_are_the_models_of_that_name(name):
   assert parsed.steps * parsed.streams["train"].batch <= 40e9, "no run saw more than 40 billion examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_smoke_lowers_on_a_mesh(file, tmp_path):
   parsed = load(f"{file}:smoke", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
@@ -184,6 +188,7 @@ def test_smoke_lowers_on_a_mesh(file, tmp_path):
   assert f"{phase}/{stream}/loss" in lowered.out_info[1]
 
 
+@pytest.mark.slow
 def test_smoke_trains_two_steps(smoke_workdir):
   rows = writers.read(smoke_workdir)
   assert [row["step"] for row in rows] == [1, 2]

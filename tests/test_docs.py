@@ -126,6 +126,7 @@ def test_every_kind_of_source_is_documented():
   assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(sources.KINDS)
 
 
+@pytest.mark.slow
 def test_parameter_counts_are_those_of_the_models():
   from vljax.models import dual_encoder, fitting
 

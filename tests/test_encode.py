@@ -14,6 +14,7 @@ def bundle(smoke_workdir):
   return hub.load(smoke_workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["npy", "array_record"])
 def test_features_come_back_in_order(bundle, tmp_path, format):
   header = encode.write(bundle, SOURCE, tmp_path / "features", shards=3, format=format, batch=4)
@@ -28,6 +29,7 @@ def test_features_come_back_in_order(bundle, tmp_path, format):
   np.testing.assert_array_equal(rows["owner"], np.repeat(np.arange(21), 2))
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_missing_shard(bundle, tmp_path):
   encode.write(bundle, SOURCE, tmp_path, shards=3)
   kept = (tmp_path / "image-00000-of-00003.npy").stat().st_mtime_ns
@@ -66,6 +68,7 @@ def pictures(tmp_path):
   return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "shards"), [("npy", 1), ("npy", 12), ("array_record", 4), ("array_record", 12)])
 def test_broken_examples_are_named_and_left_out(bundle, pictures, tmp_path, caplog, format, shards):
   to, options = tmp_path / "features", dict(format=format, shards=shards, batch=4, max_broken=0.02)
@@ -87,6 +90,7 @@ def test_broken_examples_are_named_and_left_out(bundle, pictures, tmp_path, capl
   np.testing.assert_array_equal(source[9]["text_features"], rows["text"][18:])
 
 
+@pytest.mark.slow
 def test_too_many_broken_examples_stop_the_job_and_it_goes_on(bundle, pictures, tmp_path):
   source, to = f"folder:{pictures}", tmp_path / "features"
   message = r"2 of \d examples are broken .*max_broken = 0.01; the last one is .*'07.jpg' has no caption"

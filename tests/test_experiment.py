@@ -44,6 +44,7 @@ def test_what_changed_is_named_by_key(tmp_path):
   assert list(experiment.changes(tmp_path / "new", now)) == []
 
 
+@pytest.mark.slow
 def test_the_report_is_of_the_run(smoke_workdir, tmp_path):
   pytest.importorskip("matplotlib")
   workdir = shutil.copytree(smoke_workdir, tmp_path / "run")
@@ -55,6 +56,7 @@ def test_the_report_is_of_the_run(smoke_workdir, tmp_path):
   assert "a red circle" in text
 
 
+@pytest.mark.slow
 def test_the_report_leaves_out_what_cannot_be_read_and_names_it(smoke_workdir, pictures, tmp_path, caplog):
   workdir = shutil.copytree(smoke_workdir, tmp_path / "run")
   paths = experiment.write_report(clip.Report(source=f"folder:{pictures}"), workdir)
@@ -64,6 +66,7 @@ def test_the_report_leaves_out_what_cannot_be_read_and_names_it(smoke_workdir, p
   assert "'5.jpg' has no caption" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_a_report_is_finished(smoke, smoke_workdir, tmp_path, caplog):
   workdir = shutil.copytree(smoke_workdir, tmp_path / "run")
   raw = smoke("report.source=folder:nowhere")

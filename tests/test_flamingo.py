@@ -38,6 +38,7 @@ def pictures():
   return [draw.integers(0, 255, (16, 24, 3), dtype=np.uint8) for _ in range(3)]
 
 
+@pytest.mark.slow
 def test_batches_and_padding_change_no_answer(bundle, pictures):
   a, b, c = pictures
   prompts = [[a, "a red dog", "<EOC>", b, "a blue"], "the green cat", [[a, b, c], "no"]]
@@ -46,6 +47,7 @@ def test_batches_and_padding_change_no_answer(bundle, pictures):
   assert "".join(bundle.generate(prompts[0], max_tokens=5, stream=True)) == together[0]
 
 
+@pytest.mark.slow
 def test_beams_keep_to_the_picture_of_their_prompt(bundle, pictures):
   """Prompts that differ in their pictures alone, searched together: the texts are those of each alone, and differ."""
   prompts = [[picture, "a red"] for picture in pictures]
@@ -55,6 +57,7 @@ def test_beams_keep_to_the_picture_of_their_prompt(bundle, pictures):
   assert len(set(together)) > 1
 
 
+@pytest.mark.slow
 def test_scores_are_sums_of_the_logits(bundle, pictures):
   prompt, options = [pictures[0], "a red"], [" dog", " cat"]
   for option, found in zip(options, bundle.score(prompt, options), strict=True):
@@ -69,6 +72,7 @@ def test_scores_are_sums_of_the_logits(bundle, pictures):
     np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_only_the_own_picture_is_seen(bundle, pictures):
   a, b, c = pictures
   one = bundle.logits([a, "a dog", b, "a cat"])
@@ -79,6 +83,7 @@ def test_only_the_own_picture_is_seen(bundle, pictures):
   assert differs[first:].all()
 
 
+@pytest.mark.slow
 def test_texts_alone_pass_through_the_gated_blocks(bundle):
   text = "a red dog the blue cat"
   tokens = np.array([bundle.words.plain(text)])
@@ -88,6 +93,7 @@ def test_texts_alone_pass_through_the_gated_blocks(bundle):
   assert abs(float(np.exp(loss(run(bypass=True)))) / bundle.perplexity(text) - 1) > 1e-3
 
 
+@pytest.mark.slow
 def test_features_of_media_are_means_of_what_the_vision_encoder_gives(bundle, pictures):
   a, b, _ = pictures
   inputs = bundle.read([[a, b, [a, b]]])
@@ -99,6 +105,7 @@ def test_features_of_media_are_means_of_what_the_vision_encoder_gives(bundle, pi
     np.testing.assert_allclose(bundle.image_features([a, b, [a, b]], batch), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_kernels_of_an_nfnet_are_standardized_once(bundle, pictures):
   """They are plain convolutions when the bundle is asked, and what it says is what the model says."""
   vision = dict(tower="nfnet", variant="test", image_size=32)
@@ -114,6 +121,7 @@ def test_kernels_of_an_nfnet_are_standardized_once(bundle, pictures):
   assert made.generate([pictures[0], "a red"], max_tokens=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mlp", "transformer"])
 def test_resamplers_without_latents_take_media_of_one_length(bundle, pictures, kind):
   """They give a token for each of the 16 positions of every frame."""
@@ -137,6 +145,7 @@ def test_resamplers_without_latents_take_media_of_one_length(bundle, pictures, k
     made.attention_map([a, "a red"], 0)
 
 
+@pytest.mark.slow
 def test_maps_have_a_share_for_each_position(bundle, pictures):
   pieces, maps = bundle.attention_map([pictures[0], "a red dog"], 1)
   assert len(pieces) == len(maps)
@@ -145,6 +154,7 @@ def test_maps_have_a_share_for_each_position(bundle, pictures):
   assert not maps[0].any()
 
 
+@pytest.mark.slow
 def test_what_is_no_prompt_is_refused(bundle, pictures):
   with pytest.raises(ValueError, match="legal: str, a list of texts, pictures, clips"):
     bundle.generate(pictures[0])

@@ -59,6 +59,7 @@ def test_texts_are_unit_vectors_and_one_alone_is_a_list_of_one(bundle):
   np.testing.assert_allclose(bundle.encode_text("a red circle"), z[:1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_zero_shot_is_the_softmax_of_scaled_cosines(bundle, picture):
   names = ["circle", "square", "ring"]
   p = bundle.zero_shot([picture, picture], names, templates=("a {}",))
@@ -67,6 +68,7 @@ def test_zero_shot_is_the_softmax_of_scaled_cosines(bundle, picture):
   np.testing.assert_allclose(p, np.repeat(expected, 2, 0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_exported_encoder_takes_any_batch(bundle, picture, tmp_path):
   bundle.export("image", tmp_path / "image.bin")
   bundle.export("text", tmp_path / "text.bin")
@@ -146,6 +148,7 @@ def test_a_mesh_holds_the_parameters_as_training_does(spread, make_trainer):
   assert kernel.addressable_shards[0].data.size * mesh.shape["fsdp"] * mesh.shape["tensor"] == kernel.size
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_features_of_one_device(bundle, spread, picture):
   pictures = [np.roll(picture, i, 0) for i in range(11)]
   np.testing.assert_allclose(spread.encode_image(pictures, batch=3), bundle.encode_image(pictures), atol=1e-5)
@@ -154,6 +157,7 @@ def test_a_mesh_gives_the_features_of_one_device(bundle, spread, picture):
   np.testing.assert_allclose(spread.zero_shot(*prompts), bundle.zero_shot(*prompts), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluations_run_on_the_mesh(bundle, spread):
   source = "synthetic:pairs?split=val&n=21"
   found = spread.gallery(source).retrieval(spread.predict, spread.params)
@@ -175,6 +179,7 @@ def test_a_model_on_a_mesh_is_exported_for_one_device(spread, picture, tmp_path)
   )
 
 
+@pytest.mark.slow
 def test_a_published_model_on_a_mesh(published, picture):
   whole, spread = hub.load(published), hub.load(published, mesh=parallel.make(parallel.Mesh(fsdp=8)))
   assert not spread.params["text"]["blocks"]["mlp"]["up"]["kernel"].sharding.is_fully_replicated
@@ -201,6 +206,7 @@ def seeing(request, root, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_runs_without_texts_open(seeing, picture):
   found = hub.load(seeing)
   z = found.encode_image([picture, picture[:20]])
@@ -219,6 +225,7 @@ def test_runs_without_texts_open(seeing, picture):
     found.image_features(picture)
 
 
+@pytest.mark.slow
 def test_the_encoder_of_a_run_without_texts_is_exported(seeing, picture, tmp_path):
   found = hub.load(seeing)
   found.export("image", tmp_path / "image.bin")
@@ -229,6 +236,7 @@ def test_the_encoder_of_a_run_without_texts_is_exported(seeing, picture, tmp_pat
     found.export("text", tmp_path / "text.bin")
 
 
+@pytest.mark.slow
 def test_what_a_finished_run_says_comes_next_runs(root, monkeypatch, tmp_path, seeing, capsys):
   """As it is printed, with a picture and a folder in their places."""
   monkeypatch.chdir(root)

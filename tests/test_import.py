@@ -23,6 +23,7 @@ def test_import_takes_no_time_and_starts_no_backend(root):
   assert float(python(code, root)) < 1.0
 
 
+@pytest.mark.slow
 def test_no_module_starts_a_backend_or_needs_a_rival_framework(root):
   names = [m.name for m in pkgutil.walk_packages(vljax.__path__, "vljax.")]
   assert "vljax.config" in names
@@ -39,6 +40,7 @@ def test_no_module_starts_a_backend_or_needs_a_rival_framework(root):
   python(code, root)
 
 
+@pytest.mark.slow
 def test_hub_is_an_attribute(root):
   python("import vljax; assert callable(vljax.hub.load)", root)
 

@@ -26,6 +26,7 @@ def test_a_folder_is_a_bundle(language_folder, bundle):
   assert half.params["token"]["embedding"].dtype == "bfloat16"
 
 
+@pytest.mark.slow
 def test_texts_continue_the_prompt(bundle):
   alone = [bundle.generate(prompt, 12) for prompt in ("that", "a", "x y z")]
   assert bundle.generate_all(["that", "a", "x y z"], 12) == alone
@@ -49,6 +50,7 @@ def test_a_stop_is_not_part_of_the_text(bundle):
   assert bundle.generate("that", 12, stop=["never there", stop]) == want
 
 
+@pytest.mark.slow
 def test_score_is_the_sum_over_the_options_tokens(bundle):
   logits = bundle.logits("that").astype(np.float64)
   first = logits[-1] - np.log(np.exp(logits[-1]).sum())
@@ -60,6 +62,7 @@ def test_score_is_the_sum_over_the_options_tokens(bundle):
   np.testing.assert_allclose(longer[1], longer[0] + rest[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_perplexity_is_that_of_windows(bundle):
   text = "that is a text of some tokens, and the rest counts for nothing"
   ids = bundle.words.plain(text)
@@ -78,6 +81,7 @@ def test_perplexity_is_that_of_windows(bundle):
     bundle.perplexity("t")
 
 
+@pytest.mark.slow
 def test_beams_find_no_worse_a_text(bundle):
   greedy, best = bundle.generate("that", 4), bundle.generate("that", 4, beams=4, length_penalty=0.0)
   if language.BROKEN not in greedy + best:
@@ -92,6 +96,7 @@ def test_letters_of_several_bytes_come_whole(bundle):
   assert list(bundle._pieces(so_far)) == ["a", "ß", "€"]
 
 
+@pytest.mark.slow
 def test_what_is_legal(bundle, language_folder):
   with pytest.raises(ValueError, match="a prompt is 3 of type int; legal: str"):
     bundle.generate(3)

@@ -26,6 +26,7 @@ def device_bytes(tree) -> int:
   return sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [(1, 1, 1), (4, 2, 1), (2, 2, 2)])
 def test_state_bytes_are_those_of_the_real_state(make_trainer, smoke, ways):
   mesh = [f"mesh.{axis}={n}" for axis, n in zip(("data", "fsdp", "tensor"), ways, strict=True)]
@@ -51,6 +52,7 @@ def of(root, arguments="", *overrides, devices=64, **options):
   return plan.plan(config.load(f"{root}/configs/contrastive/clip.py:{arguments}", overrides), devices, **options)
 
 
+@pytest.mark.slow
 def test_work_is_that_of_the_published_model(root):
   """open_clip's profile has 14.78 GFLOP (multiply and add) a pair of ViT-B/32 forward; backward takes twice that."""
   found = of(root, "batch=64", devices=1)
@@ -59,6 +61,7 @@ def test_work_is_that_of_the_published_model(root):
   assert found.parameters == 151_277_313
 
 
+@pytest.mark.slow
 def test_remat_and_micro_batches_save_activations(root):
   saved = {
     name: of(root, "batch=1024", *overrides, devices=8).bytes["activations"]
@@ -73,6 +76,7 @@ def test_remat_and_micro_batches_save_activations(root):
   assert saved["micro"] == pytest.approx(saved["dots"] / 4, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_loss_is_planned_in_the_form_that_will_run(root):
   assert of(root, "batch=4096", devices=1).loss == "plain"
   assert of(root, "batch=32768", devices=1).loss == "tiled"
@@ -80,6 +84,7 @@ def test_the_loss_is_planned_in_the_form_that_will_run(root):
   assert of(root, "batch=32768", "loss_implementation=plain", devices=8).bytes["loss"] == 2 * 4 * 32_768**2 // 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("combine", "steps"), [("accumulate", 1), ("round_robin", 2), ("merge", 1)])
 def test_streams_count_as_they_are_combined(root, combine, steps):
   """The mean over a period of what the real step is traced to; each of them differentiates 128 pairs at once."""
@@ -92,6 +97,7 @@ def test_streams_count_as_they_are_combined(root, combine, steps):
   assert found.flops == pytest.approx(alone.flops * (2 if combine == "accumulate" else 1))
 
 
+@pytest.mark.slow
 def test_a_lazy_stream_counts_as_often_as_it_is_due(root):
   flops = lambda every: (
     plan.plan(
@@ -101,6 +107,7 @@ def test_a_lazy_stream_counts_as_often_as_it_is_due(root):
   assert flops(4) == pytest.approx(5 / 8 * flops(1))
 
 
+@pytest.mark.slow
 def test_streams_that_cannot_be_merged_have_no_plan(root):
   load = lambda *overrides: config.load(f"{root}/configs/contrastive/clip_two_sets.py:smoke,combine=merge", overrides)
   assert plan.plan(load(), 1).flops > 0
@@ -108,6 +115,7 @@ def test_streams_that_cannot_be_merged_have_no_plan(root):
     plan.plan(load("streams.photos.micro=2"), 1)
 
 
+@pytest.mark.slow
 def test_lazy_phases_and_turns_count_as_often_as_they_are_due(root):
   def work(every=1, combine="accumulate"):
     overrides = [f"modalities.depth.every={every}", f"combine={combine}", "steps=8"]
@@ -120,6 +128,7 @@ def test_lazy_phases_and_turns_count_as_often_as_they_are_due(root):
   assert work(combine="round_robin").flops == pytest.approx(always.flops / 2)
 
 
+@pytest.mark.slow
 def test_only_embeddings_are_made_again_for_micro_batches(root):
   clip = lambda micro: of(root, "batch=64", f"streams.train.micro={micro}", devices=1).flops
   assert clip(2) == pytest.approx(4 / 3 * clip(1), rel=1e-3)
@@ -129,12 +138,14 @@ def test_only_embeddings_are_made_again_for_micro_batches(root):
   assert plan.plan(load(2), 1).flops == pytest.approx(plan.plan(load(1), 1).flops, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_more_fsdp_means_less_state(root):
   whole, parts = of(root), of(root, "", "mesh.fsdp=8")
   for name in ("parameters", "optimiser", "gradients"):
     assert parts.bytes[name] == pytest.approx(whole.bytes[name] / 8, rel=0.02)
 
 
+@pytest.mark.slow
 def test_what_cannot_fit_is_refused(root):
   with pytest.raises(
     ValueError, match=r"on each v5e, which has 16 GiB .* the largest part is activations with .*micro"
@@ -167,6 +178,7 @@ PUBLISHED = {
 """Arguments of a config to the devices that it is planned on."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTRASTIVE)
 def test_smoke_variants_have_plans(root, name):
   found = plan.plan(config.load(f"{root}/configs/contrastive/{name}.py:smoke"), 1)
@@ -218,6 +230,7 @@ def trace(parsed, step=0, mesh=None):
   return run.jitted.trace(state, batches, due=due_at(recipe, step, parsed.combine))
 
 
+@pytest.mark.slow
 def test_the_program_prints_a_table_or_json(root):
   command = [sys.executable, "launch/plan.py", "--config=configs/contrastive/clip.py", "--devices=256"]
   run = lambda *more: subprocess.run([*command, *more], cwd=root, capture_output=True, text=True, check=True).stdout
@@ -225,6 +238,7 @@ def test_the_program_prints_a_table_or_json(root):
   assert json.loads(run("--json"))["mesh"] == {"data": 256, "fsdp": 1, "tensor": 1}
 
 
+@pytest.mark.slow
 def test_the_largest_flamingo_fits_sixteen_ways_of_tensor_and_fsdp(root):
   """On the chips of the paper; frozen weights are there once, and copies of them are no activations."""
   found = plan.plan(config.load(f"{root}/configs/flamingo/flamingo.py:size=80b", []), 1536, accelerator="v4")

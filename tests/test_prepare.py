@@ -63,6 +63,7 @@ def test_round_trip(table, tmp_path):
   assert list(sources.open(f"{result.uris[0]}?split=val&holdout=3"))
 
 
+@pytest.mark.slow
 def test_both_readers_without_tensorflow(table, tmp_path):
   result = prepare.prepare(f"jsonl:{table}?class=kind", tmp_path / "data/my_pairs", shards=2)
   call = [sys.executable, "-c", READ_BACK, *result.uris]
@@ -87,6 +88,7 @@ def test_group_field_and_credit_stay(tmp_path):
   assert list(again) == list(small)
 
 
+@pytest.mark.slow
 def test_workers_write_the_same(tmp_path):
   uri = "synthetic:pairs?n=12&size=8"
   one = prepare.prepare(uri, tmp_path / "one/set", shards=3)

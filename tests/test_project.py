@@ -89,6 +89,7 @@ def test_the_two_constraint_files_do_not_contradict(root):
   assert not both
 
 
+@pytest.mark.slow
 def test_benchmark_names_exist(root):
   code = "from benchmarks import run; print(*run.NAMES)"
   named = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

@@ -43,6 +43,7 @@ def tables(tmp_path, monkeypatch):
   return write
 
 
+@pytest.mark.slow
 def test_runs_collects_compares_and_does_not_run_again(tables, tmp_path):
   found = sweep.load(tables((1, 50.5), (3, 61.0), (2, 60.0)) + ":target")
   jobs = sweep.jobs(found, tmp_path / "runs")
@@ -72,6 +73,7 @@ def test_a_finished_run_of_another_config_is_not_taken_for_this_one(tables, tmp_
     list(sweep.run(others))
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_named_and_the_others_go_on(tables, tmp_path):
   found = sweep.load(tables((1e30, 40.0), (2, 50.0), (1, 60.0)) + ":target")
   jobs = sweep.jobs(found, tmp_path)

@@ -42,6 +42,7 @@ def test_round_trips(tree_):
   assert list(tree.unstack(tree_)) == names
 
 
+@pytest.mark.slow
 @given(params(), st.data())
 @settings(deadline=None, max_examples=50)
 def test_split_and_merge(tree_, data):

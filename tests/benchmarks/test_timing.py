@@ -6,6 +6,7 @@ from benchmarks import machine, run
 from benchmarks.timing import Result, interleaved, milliseconds, ratio
 
 
+@pytest.mark.slow
 def test_calls_take_turns_and_warm_up_does_not_count():
   calls = []
   seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=2)

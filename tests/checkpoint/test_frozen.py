@@ -24,6 +24,7 @@ def stored(folder):
   return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", [jnp, np])
 def test_restored_in_the_stored_dtype_of_floats(tmp_path, use):
   with Manager(tmp_path) as manager:

@@ -10,6 +10,7 @@ from jax.sharding import SingleDeviceSharding
 from vljax.checkpoint import Manager, Metadata, files, metadata
 
 
+@pytest.mark.slow
 def test_any_mesh(tmp_path, make_state, equal, abstract):
   saved = make_state({"fsdp": 1}, seed=3)
   with Manager(tmp_path) as manager:
@@ -26,6 +27,7 @@ def test_any_mesh(tmp_path, make_state, equal, abstract):
   assert len(kernel.addressable_shards) == 1
 
 
+@pytest.mark.slow
 def test_bytes_per_device(tmp_path, make_state, abstract):
   state = make_state({"data": 4, "fsdp": 2})
   with Manager(tmp_path) as manager:
@@ -67,6 +69,7 @@ def test_dataclasses_and_numpy(tmp_path):
   assert restored.params["w"].sharding == SingleDeviceSharding(jax.devices()[0])
 
 
+@pytest.mark.slow
 def test_unsharded_abstract_state(tmp_path):
   state = {"w": jnp.ones(3), "key": jax.random.key(1)}
   with Manager(tmp_path) as manager:

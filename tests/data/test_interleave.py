@@ -81,6 +81,7 @@ def test_the_end_of_a_document_that_ends_with_a_medium_is_predicted():
   assert names(made["tokens"][made["loss_mask"]]) == ["a", "b", "<EOC>", "<EOC>", "<E>"]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(DOCUMENTS, st.integers(2, 30), st.integers(0, 3), st.integers(0, 2**31))
 def test_tokens_look_at_the_last_medium_that_is_there(parts, length, media, seed):

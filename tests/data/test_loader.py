@@ -61,6 +61,7 @@ def test_every_example_once_an_epoch(n, batch, seed, shuffled):
     assert shuffled or part.tolist() == list(range(n))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.sampled_from([1, 2, 3, 4, 6, 12]), st.sampled_from([0, 1, 3]), st.integers(0, 7), st.integers(12, 50))
 def test_processes_together_read_the_global_batches(processes, threads, start, n):
@@ -75,6 +76,7 @@ def test_processes_together_read_the_global_batches(processes, threads, start, n
   assert equal(joined, whole)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 12), st.sampled_from([0, 1, 2, 5]), st.sampled_from([1, 2, 4]), st.integers(1, 4))
 def test_resuming_gives_the_exact_next_batches(consumed, threads, processes, prefetch):

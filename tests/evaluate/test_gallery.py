@@ -52,6 +52,7 @@ def test_captions_know_their_picture(gallery):
   np.testing.assert_array_equal(owner, [0, 0, 1, 1, 2, 2])
 
 
+@pytest.mark.slow
 def test_retrieval_reads_the_parameters(gallery):
   right = gallery.retrieval(PREDICT, 0)
   assert right["image_to_text/R@1"] == right["text_to_image/R@1"] == 1.0

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from vljax.evaluate import knn
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 9), st.integers(5, 20), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_neighbors_equal_a_stable_sort(n, m, k, seed):

@@ -29,6 +29,7 @@ def galleries(draw):
   return ints(n), ints(m), rng.integers(0, n, m)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(galleries(), st.sampled_from([(4, 4), (3, 5), (16, 16)]))
 def test_ranks_equal_brute_force_with_ties(gallery, block):

@@ -70,7 +70,7 @@ CONFIGS = {
   ),
   "transform that there is not": (
     "streams.train.transforms=[('decode',), ('random_resized_crp', 16)]",
-    "unknown transform 'random_resized_crp'; did you mean 'random_resized_crop'? legal: center_crop, ",
+    "unknown transform 'random_resized_crp'; did you mean 'random_resized_crop'? legal: aligned_crop, ",
   ),
   "stream without tokens": (
     "streams.train.transforms=[('decode',), ('random_resized_crop', 16), ('keep', 'image')]",
@@ -221,6 +221,7 @@ def workdir(smoke_workdir, tmp_path):
   return shutil.copytree(smoke_workdir, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_resume_with_another_width(train, workdir):
   before = metadata.read(workdir)
   with raises(f"{workdir}/checkpoints/2 holds another tree than the model needs: "):
@@ -229,6 +230,7 @@ def test_resume_with_another_width(train, workdir):
   assert hub.load(workdir).model.image.width == 32
 
 
+@pytest.mark.slow
 def test_start_from_a_run_of_another_width(train, smoke_workdir):
   message = (
     f"config.init[0] = ('{smoke_workdir}', 'image/.*', ''): the source leaf 'image/blocks/0/attention/key/bias' has "

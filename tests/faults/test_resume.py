@@ -143,6 +143,7 @@ def test_a_run_goes_on_on_other_meshes(make_trainer, tmp_path):
   assert np.isfinite(list(found.values())).all()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is(smoke, smoke_workdir, capsys):
   from vljax import experiment
 
@@ -152,6 +153,7 @@ def test_a_finished_run_is_left_as_it_is(smoke, smoke_workdir, capsys):
   assert {p: p.stat().st_mtime_ns for p in (smoke_workdir / "checkpoints").rglob("*")} == files
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_run_began_is_said(smoke, smoke_workdir, capsys):
   from vljax import experiment
 

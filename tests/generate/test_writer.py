@@ -56,6 +56,7 @@ def greedy(run, prompt, limit, stops=()):
   return text
 
 
+@pytest.mark.slow
 def test_greedy_is_the_likeliest_token_each_time(run, writer):
   want = [greedy(run, prompt, 6) for prompt in PROMPTS]
   assert writer.write(inputs(), 6) == want
@@ -68,6 +69,7 @@ def test_padding_may_stand_in_front(writer):
   assert writer.write({"tokens": turn(tokens), "real": turn(real)}, 6) == writer.write(inputs(), 6)
 
 
+@pytest.mark.slow
 def test_a_text_ends_before_its_stop(run, writer, model, params):
   whole = writer.write(inputs(), 6)
   stops = (whole[0][3], whole[1][0])
@@ -76,6 +78,7 @@ def test_a_text_ends_before_its_stop(run, writer, model, params):
   assert stopped[1] == []
 
 
+@pytest.mark.slow
 def test_what_is_streamed_is_what_is_written(writer):
   sampling = Sampling(temperature=1.5)
   whole = writer.write(inputs(), 7, sampling, seed=3)
@@ -86,6 +89,7 @@ def test_what_is_streamed_is_what_is_written(writer):
     assert all(b[0][: len(a[0])] == a[0] for a, b in itertools.pairwise(pieces))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "sampling", [Sampling(2.0), Sampling(2.0, 3), Sampling(2.0, top_p=0.5), Sampling(2.0, 8, 0.6)]
 )
@@ -132,6 +136,7 @@ def brute_force(run, prompt, limit, stop, penalty):
   return best[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [0.0, 1.0, -1.0])
 def test_a_beam_as_wide_as_the_tree_finds_the_best_text(penalty):
   """Eight tokens, three places: with 64 beams nothing is lost before the last of them."""
@@ -146,10 +151,12 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_text(penalty):
   assert found == [brute_force(alone, prompt, 3, 5, penalty) for prompt in prompts]
 
 
+@pytest.mark.slow
 def test_one_beam_without_stops_is_greedy(writer):
   assert writer.search(inputs(), 6, beams=1) == writer.write(inputs(), 6)
 
 
+@pytest.mark.slow
 def test_options_are_scored_as_texts(run, writer):
   options = [[4, 4], [9], [1, 2, 3, 4, 5]]
   want = []
@@ -161,6 +168,7 @@ def test_options_are_scored_as_texts(run, writer):
   np.testing.assert_allclose(writer.score(inputs(PROMPTS[:1]), options, at_once=2), want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_model(run, writer):
   got = writer.logits(inputs())
   for row, prompt in zip(got, PROMPTS, strict=True):

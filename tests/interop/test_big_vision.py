@@ -41,6 +41,7 @@ def arrays(file):
     return dict(archive)
 
 
+@pytest.mark.slow
 def test_there_and_back(imported, file):
   assert interop.detect(file) == "big_vision"
   found = interop.load(file)

@@ -14,6 +14,7 @@ def test_folders_and_files(make, tmp_path):
   assert interop.detect(tmp_path / "oc/open_clip_model.safetensors") == "open_clip"
 
 
+@pytest.mark.slow
 def test_a_folder_with_both_configs_is_the_clip_models(make, tmp_path):
   """As LAION publishes: config.json and open_clip_config.json side by side, each with its weights."""
   for format in ("open_clip", "hf"):
@@ -63,6 +64,7 @@ def test_other_weights(make, tmp_path):
     interop.load(tmp_path / "x.pt")
 
 
+@pytest.mark.slow
 def test_import_starts_nothing(root):
   import subprocess
   import sys

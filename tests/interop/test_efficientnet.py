@@ -30,6 +30,7 @@ def state():
   }
 
 
+@pytest.mark.slow
 def test_the_variant_shows_in_the_shapes(state):
   tower = efficientnet.from_state(state, num_classes=None, where="here")
   assert tower.config == {"tower": "efficientnet", "variant": "Lite0", "num_classes": None}
@@ -42,6 +43,7 @@ def test_the_variant_shows_in_the_shapes(state):
   np.testing.assert_array_equal(kernel[..., 0, 5], state["_blocks.1._depthwise_conv.weight"][5, 0])
 
 
+@pytest.mark.slow
 def test_broken_state_dicts_are_named(state):
   for key, message in (("_bn1.running_var", "'_bn1.running_var' is missing"), ("_conv_head.weight", "is missing")):
     with pytest.raises(ValueError, match=message):

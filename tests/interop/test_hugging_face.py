@@ -12,6 +12,7 @@ from vljax.data.tokenizers import clip_bpe
 from vljax.interop import hugging_face, safetensors_reader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "options",
   [
@@ -102,6 +103,7 @@ def test_preprocessors_of_another_size(make, tmp_path, change):
     interop.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, {"shortest_edge": 16}])
 @pytest.mark.parametrize("crop", [16, {"height": 16, "width": 16}])
 def test_old_and_new_preprocessors(make, tmp_path, size, crop):
@@ -179,6 +181,7 @@ def test_clip_tokenizer_files(make, tmp_path):
   assert vocabulary["dog</w>"] == 1929
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["hf", "open_clip"])
 def test_the_folders_own_vocabulary_goes_first(make, tmp_path, monkeypatch, format):
   monkeypatch.delenv(clip_bpe.ENVIRONMENT, raising=False)

@@ -31,6 +31,7 @@ def seeing(**changes):
   return Seeing(config, params, preprocess=preprocess)
 
 
+@pytest.mark.slow
 def test_everything_comes_back(tmp_path):
   whole = seeing()
   assert idefics.save(tmp_path, whole) == [f"{tmp_path} holds no tokenizer files"]
@@ -45,6 +46,7 @@ def test_everything_comes_back(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, weights.load(tmp_path), whole.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("change", "message"),
   [

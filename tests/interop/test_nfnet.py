@@ -35,6 +35,7 @@ def tower():
 ENDINGS = {"haiku": ".npz", "dm_nfnet": ".safetensors", "nfnet": ".pth"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENDINGS)
 def test_round_trips_are_bit_equal(tower, family, tmp_path):
   made = tower(family, activation="silu")
@@ -53,6 +54,7 @@ def test_round_trips_are_bit_equal(tower, family, tmp_path):
   assert "classifier" not in nfnet.load(file).weights["image"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENDINGS)
 def test_runs_start_from_files(tower, family, tmp_path):
   made = tower(family, activation="silu", num_classes=None)
@@ -65,6 +67,7 @@ def test_runs_start_from_files(tower, family, tmp_path):
     np.testing.assert_array_equal(tree.flatten(found)[f"vision/{name}"], array, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["F1+", "test"])
 def test_variants_show_in_the_shapes(name):
   found = tree.flatten(fitting.abstract(models.build(name)))
@@ -72,6 +75,7 @@ def test_variants_show_in_the_shapes(name):
   assert nfnet.infer(tree.unstack(tree.unflatten(flat))) == {"variant": name}
 
 
+@pytest.mark.slow
 def test_names_of_deepmind_number_all_blocks(tower):
   state = nfnet.to_state(tower("haiku"), haiku=True)
   shape = lambda key: state[f"NFNet/~/{key}"].shape

@@ -121,6 +121,7 @@ def test_a_folder_without_weights(make, tmp_path):
     interop.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_openai_file_with_gelu(make, tmp_path):
   """The same keys: a `.pt` read as open_clip's with the activation that the user names."""
   openai.save(tmp_path / "x.pt", make().imported)
@@ -180,6 +181,7 @@ def test_a_cleaning_that_is_not_open_clips_is_refused(make, tmp_path):
     interop.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_texts_are_cleaned_as_the_config_says(make, tmp_path):
   open_clip.save(tmp_path / "a", make(text=dict(vocab=49_408)).imported)
   text_cfg(tmp_path / "a", tokenizer_kwargs=dict(clean="whitespace"))

@@ -23,6 +23,7 @@ def seeing(**changes):
   return Seeing(config, jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), shapes))
 
 
+@pytest.mark.slow
 def test_everything_comes_back(tmp_path):
   whole = seeing()
   open_flamingo.save(tmp_path / "some.pt", whole)
@@ -34,6 +35,7 @@ def test_everything_comes_back(tmp_path):
     found.model()
 
 
+@pytest.mark.slow
 def test_blocks_are_known_by_either_name():
   state = open_flamingo.to_state(seeing(), "memory")
   assert {name.split(".")[2] for name in state if "gated" in name} == {"3", "7"}
@@ -46,6 +48,7 @@ def test_blocks_are_known_by_either_name():
   jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
+@pytest.mark.slow
 def test_the_rows_of_new_tokens():
   table = np.arange(24.0).reshape(6, 4).astype(np.float32)
   state = {**open_flamingo.to_state(seeing(), "memory"), "lang_encoder.model.embed_tokens.weight": table}
@@ -57,6 +60,7 @@ def test_the_rows_of_new_tokens():
     open_flamingo.from_state(state, "memory", vocab=5)
 
 
+@pytest.mark.slow
 def test_the_rows_of_new_tokens_go_back(tmp_path):
   table = np.arange(24.0).reshape(6, 4).astype(np.float32)
   key = "lang_encoder.model.embed_tokens.weight"
@@ -71,6 +75,7 @@ def test_the_rows_of_new_tokens_go_back(tmp_path):
     open_flamingo.save(tmp_path / "x.pt", made, embedding=table[:4, :3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("change", "message"),
   [

@@ -7,6 +7,7 @@ from vljax import interop, tree
 from vljax.interop import openai, safetensors_reader, torch_reader
 
 
+@pytest.mark.slow
 def test_round_trip(make, tmp_path):
   made = make()
   assert interop.save(tmp_path / "x.pt", made.imported, "openai") == []

@@ -33,6 +33,7 @@ def folder(tmp_path):
   return tmp_path
 
 
+@pytest.mark.slow
 def test_everything_comes_back(folder):
   found = interop.load(folder)
   assert interop.detect(folder) == "siglip"
@@ -133,6 +134,7 @@ def test_a_tokenizer_json_comes_back(folder, tmp_path, clean):
   assert (again("DOG").tolist() == ours("DOG").tolist()) == (not lost)
 
 
+@pytest.mark.slow
 def test_a_sentencepiece_model_comes_back_where_it_cleans_as_siglips(folder, tmp_path):
   tokenizers.train_sentencepiece([f"a {c} thing" for c in "abcdefghijklm"], 20, tmp_path / "spm", byte_fallback=False)
   found = interop.load(folder)

@@ -49,6 +49,7 @@ def make(**text) -> Imported:
   return Imported(config, params, clip_preprocess(16), dict(kind="clip_bpe", length=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(TARGETS, 2)))
 def test_every_way(imported, program, tmp_path, capsys, first, second):
   source, target = tmp_path / "a" / TARGETS[first], tmp_path / "b" / TARGETS[second]
@@ -64,6 +65,7 @@ def test_every_way(imported, program, tmp_path, capsys, first, second):
   assert all(np.array_equal(found[k], wanted[k]) for k in wanted)
 
 
+@pytest.mark.slow
 def test_the_hub_opens_what_was_converted(imported, program, tmp_path):
   convert.write(tmp_path / "x.pt", imported, "openai")
   program(["--from", str(tmp_path / "x.pt"), "--to", str(tmp_path / "run"), "--format", "vljax"])
@@ -85,6 +87,7 @@ def with_sentencepiece(tmp_path):
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["hf", "openai", "open_clip"])
 def test_a_tokenizer_that_the_format_cannot_hold(with_sentencepiece, program, tmp_path, format):
   convert.write(tmp_path / "run", with_sentencepiece, "vljax")
@@ -110,6 +113,7 @@ def test_a_source_without_tokenizer_becomes_no_workdir(program, tmp_path):
     program(["--from", str(tmp_path / "x"), "--to", str(tmp_path / "y"), "--format", "vljax"])
 
 
+@pytest.mark.slow
 def test_an_activation_that_is_not_told(imported, program, tmp_path, capsys):
   convert.write(tmp_path / "x", imported, "open_clip")
   (tmp_path / "x/open_clip_config.json").unlink()
@@ -123,6 +127,7 @@ def test_an_activation_that_is_not_told(imported, program, tmp_path, capsys):
   assert config["vision_config"]["hidden_act"] == config["text_config"]["hidden_act"] == "gelu"
 
 
+@pytest.mark.slow
 def test_towers_of_unlike_activations(program, tmp_path, capsys):
   found = make(vocab=40, activation="gelu")
   found.tokenizer = {}
@@ -167,6 +172,7 @@ def seeing(request, root, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_the_trunk_of_a_run_without_texts(seeing, program, tmp_path, capsys):
   program(["--from", str(seeing), "--to", str(tmp_path / "x.pt"), "--format", "torchvision"])
   printed = capsys.readouterr().out
@@ -209,6 +215,7 @@ def test_a_flamingo_is_written_in_no_other_format(program, tmp_path):
     program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "hf"])
 
 
+@pytest.mark.slow
 def test_a_language_model(language_folder, program, tmp_path, capsys):
   program(["--from", str(language_folder), "--to", str(tmp_path / "x"), "--format", "llama"])
   assert "differ by at most 0\n" in capsys.readouterr().out

@@ -17,6 +17,7 @@ def main(root):
   return runpy.run_path(f"{root}/launch/encode.py")["main"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--fsdp=4"]], ids=str)
 def test_all_devices_encode(main, smoke_workdir, tmp_path, capsys, monkeypatch, options):
   opened, load = [], hub.load
@@ -30,6 +31,7 @@ def test_all_devices_encode(main, smoke_workdir, tmp_path, capsys, monkeypatch, 
     np.testing.assert_allclose(many[tower], one[tower], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_untrained_model_of_a_config(main, root, tmp_path):
   config = f"{root}/configs/contrastive/clip_quickstart.py:smoke"
   asked = [f"--model={config}", f"--source={SOURCE}", f"--to={tmp_path}", "--level=tower"]

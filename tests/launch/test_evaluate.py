@@ -40,12 +40,14 @@ def run(main, capsys, *arguments):
   return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_retrieval_on_any_table(main, smoke_workdir, table, capsys):
   found = run(main, capsys, f"--model={smoke_workdir}", f"--source=jsonl:{table}")
   assert found["text_to_image/R@10/chance"] == pytest.approx(10 / 24)
   assert 0 <= found["image_to_text/R@1"] <= found["image_to_text/R@10"] <= 1
 
 
+@pytest.mark.slow
 def test_classes_by_prompts_and_by_labelled_pictures(main, smoke_workdir, table, capsys):
   asked = f"--model={smoke_workdir}", f"--source=jsonl:{table}?class=color"
   zeroshot = run(main, capsys, *asked, "--kind=zeroshot", "--templates=imagenet_7")
@@ -55,6 +57,7 @@ def test_classes_by_prompts_and_by_labelled_pictures(main, smoke_workdir, table,
   assert "top1" in run(main, capsys, *asked, "--kind=knn", known)
 
 
+@pytest.mark.slow
 def test_what_is_unknown_is_named(main, smoke_workdir, table):
   asked = f"--model={smoke_workdir}", f"--source=jsonl:{table}?class=color"
   with pytest.raises(ValueError, match="unknown kind 'retreival'; did you mean 'retrieval'"):
@@ -65,6 +68,7 @@ def test_what_is_unknown_is_named(main, smoke_workdir, table):
     main([*asked, "--kind=zeroshot", "--names=cifar10"])
 
 
+@pytest.mark.slow
 def test_texts_by_a_model_that_writes(main, language_folder, tmp_path, capsys):
   (tmp_path / "text.txt").write_text("that is a text of some tokens")
   asked = f"--model={language_folder}", f"--source={tmp_path / 'text.txt'}"

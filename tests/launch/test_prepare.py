@@ -24,6 +24,7 @@ def test_help(call):
   assert "array_record:DATA/my_pairs" in out.stdout
 
 
+@pytest.mark.slow
 def test_runs_twice(call, tmp_path):
   flags = ("--from", "synthetic:pairs?n=20&size=8", "--to", str(tmp_path / "shapes"), "--shards", "2")
   first, second = call(*flags), call(*flags)

@@ -25,6 +25,7 @@ def call(root, tmp_path):
   return run
 
 
+@pytest.mark.slow
 def test_prints_commands(call):
   out = call("rate", "runs/rate", "--print", "--config.steps=5")
   assert out.returncode == 0, out.stderr
@@ -34,6 +35,7 @@ def test_prints_commands(call):
   ]
 
 
+@pytest.mark.slow
 def test_the_papers_numbers_alone_need_no_workdir(root, tmp_path, call):
   program = [sys.executable, "launch/sweep.py", f"--sweep={tmp_path}/table.py"]
   run = lambda *flags: subprocess.run([*program, *flags], cwd=root, capture_output=True, text=True, check=False)
@@ -43,6 +45,7 @@ def test_the_papers_numbers_alone_need_no_workdir(root, tmp_path, call):
   assert "the following arguments are required: --workdir" in run().stderr
 
 
+@pytest.mark.slow
 def test_table_of_nothing_and_an_error(call, tmp_path):
   out = call("rate", str(tmp_path / "runs"), "--table")
   assert out.returncode == 0, out.stderr

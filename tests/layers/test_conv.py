@@ -30,6 +30,7 @@ def test_equals_the_definition(kernel, stride):
   np.testing.assert_allclose(y, numpy_convolution(x, np.asarray(params["kernel"]), stride) + np.arange(5), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_groups_see_their_own_channels():
   module = Conv(6, 3, groups=2)
   x = jnp.ones((1, 4, 4, 4))

@@ -37,6 +37,7 @@ def test_projections():
   np.testing.assert_allclose(merged, np.einsum("btkc,kcd->btd", query, p["out/kernel"]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("qk_norm", "leaves"), [("layer", {"scale", "bias"}), ("rms", {"scale"})])
 def test_norms_of_queries_and_keys(qk_norm, leaves):
   (query, key, value, _), params = made(qk_norm)

@@ -37,6 +37,7 @@ def test_linear_contracts_several_axes():
   np.testing.assert_allclose(module.apply({"params": params}, x), want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layer_norm_equals_flax_and_computes_in_float32():
   x = 30 + draw(0, 4, 5, 32)
   params = noisy(init(LayerNorm(), x))
@@ -47,6 +48,7 @@ def test_layer_norm_equals_flax_and_computes_in_float32():
   np.testing.assert_allclose(half.astype(jnp.float32), want, atol=0.5)
 
 
+@pytest.mark.slow
 def test_layer_norm_gradients_equal_flax():
   x = draw(0, 4, 5, 32)
   params = noisy(init(LayerNorm(), x))
@@ -81,6 +83,7 @@ def test_unknown_activation_names_the_nearest():
     Mlp(8, "quickgelu").init(jax.random.key(0), draw(0, 1, 2, 4))
 
 
+@pytest.mark.slow
 def test_attention_equals_flax():
   x = draw(0, 2, 5, 12)
   module = Attention(3)
@@ -89,6 +92,7 @@ def test_attention_equals_flax():
   np.testing.assert_allclose(module.apply({"params": params}, x), theirs.apply({"params": params}, x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_attention_to_a_context_with_shared_heads():
   module = Attention(4, head_dim=6, kv_heads=2)
   x, context = draw(0, 2, 5, 12), draw(1, 2, 7, 10)
@@ -103,6 +107,7 @@ def test_attention_heads_must_divide_the_width():
     Attention(5).init(jax.random.key(0), draw(0, 2, 5, 12))
 
 
+@pytest.mark.slow
 def test_patches_equal_a_convolution():
   module = PatchEmbed(4, 6, use_bias=True)
   image = draw(0, 2, 8, 12, 3)
@@ -116,6 +121,7 @@ def test_patches_must_divide_the_image():
     PatchEmbed(4, 6).init(jax.random.key(0), draw(0, 1, 8, 10, 3))
 
 
+@pytest.mark.slow
 def test_patch_dropout_keeps_the_class_token_and_the_order():
   x = jnp.broadcast_to(jnp.arange(17.0)[None, :, None], (64, 17, 2))
   kept = np.asarray(patch_dropout(jax.random.key(0), x, 0.5, keep=1))[..., 0]
@@ -131,6 +137,7 @@ def test_patch_dropout_leaves_one():
   assert patch_dropout(jax.random.key(0), draw(0, 2, 5, 3), 0.99, keep=1).shape == (2, 2, 3)
 
 
+@pytest.mark.slow
 def test_tokens_look_up_rows():
   module = TokenEmbed(11, 4)
   tokens = jnp.array([[0, 10, 3]])
@@ -151,6 +158,7 @@ def stacked():
   return x, noisy(init(stack(), x))
 
 
+@pytest.mark.slow
 def test_stack_equals_blocks_in_a_row(stacked):
   x, params = stacked
   want = x
@@ -172,6 +180,7 @@ def gradients(module, params, x, **options):
   return jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "options", [{"remat": "full"}, {"remat": "dots"}, {"remat": "dots_and_attention"}, {"unroll": 3}, {"unroll": 2}]
 )
@@ -182,6 +191,7 @@ def test_remat_and_unroll_change_no_number(stacked, options):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [1, 2, 3])
 def test_held_layers_have_no_weight_gradient(stacked, held):
   x, params = stacked
@@ -194,6 +204,7 @@ def test_held_layers_have_no_weight_gradient(stacked, held):
     np.testing.assert_allclose(part[held:], whole[held:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_held_layers_cost_no_weight_gradient():
   x = draw(0, 4, 32, 64)
   flops = {}
@@ -227,6 +238,7 @@ def test_stack_names_wrong_options(stacked):
     Stack(BLOCK, 2).apply({"params": params}, x)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_from_float32_parameters(stacked):
   x, params = stacked
   module = Stack(Block(heads=2, mlp=16, activation="quick_gelu", dtype="bfloat16"), 3)

@@ -17,6 +17,7 @@ def test_skipped_examples_are_zero_and_the_mean_stays():
   assert y.mean() == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unroll", [1, 3])
 def test_drop_path_grows_from_zero_at_the_first_block(unroll):
   x = jax.random.normal(jax.random.key(1), (6, 4, 8))
@@ -37,6 +38,7 @@ def test_drop_path_grows_from_zero_at_the_first_block(unroll):
     run(1.0)
 
 
+@pytest.mark.slow
 def test_a_learned_key_and_value_are_seen_by_every_query():
   x = jax.random.normal(jax.random.key(1), (2, 5, 8))
   module = Attention(2, bias_kv=True)
@@ -48,6 +50,7 @@ def test_a_learned_key_and_value_are_seen_by_every_query():
     module.apply({"params": params}, x, causal=True)
 
 
+@pytest.mark.slow
 def test_patches_without_overlap_are_those_of_patch_embed():
   image = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
   params = PatchEmbed(4, 5).init(jax.random.key(1), image)
@@ -55,6 +58,7 @@ def test_patches_without_overlap_are_those_of_patch_embed():
   np.testing.assert_allclose(found, PatchEmbed(4, 5).apply(params, image), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "patch"), [((9,), (4,)), ((7, 9), (3, 4)), ((4, 6, 5), (2, 3, 2))])
 def test_the_product_is_the_convolution(shape, patch):
   x = jax.random.normal(jax.random.key(0), (2, *shape, 3))

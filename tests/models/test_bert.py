@@ -27,6 +27,7 @@ def params(model):
 TOKENS = np.array([[5, 9, 3, 7, 0, 0, 0, 0], [5, 9, 0, 0, 0, 0, 0, 0], [5, 2, 8, 1, 4, 6, 9, 3]], np.int32)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(model, params):
   run = lambda tokens: model.apply({"params": params}, tokens)
   np.testing.assert_allclose(run(TOKENS)[:2], run(TOKENS[:2, :5]), atol=1e-5)
@@ -38,6 +39,7 @@ def test_padding_changes_nothing(model, params):
   np.testing.assert_allclose(given[2:], run(TOKENS[2:, :3]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_words_and_others_go_through_one_stream(model, params):
   """What models do that put regions of a picture behind the words."""
   bound = model.bind({"params": params})
@@ -50,12 +52,14 @@ def test_words_and_others_go_through_one_stream(model, params):
   assert np.abs(np.asarray(out)[2, :8] - np.asarray(bound.tokens(TOKENS))[2]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_segments_matter(model, params):
   run = lambda segments: model.apply({"params": params}, TOKENS, segments)
   np.testing.assert_array_equal(run(None), run(np.zeros_like(TOKENS)))
   assert np.abs(np.asarray(run(np.ones_like(TOKENS)) - run(None))).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_dropout_only_when_training():
   model = bert.build("test", dropout=0.5)
   params = model.init(jax.random.key(0), *model.inputs())["params"]
@@ -65,6 +69,7 @@ def test_dropout_only_when_training():
   assert np.abs(first - second).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_shorter_model_takes_the_first_positions(model, params):
   short = bert.build("test", pool=model.pool, length=4)
   cut = bert.adapt_params(jax.tree.map(lambda x: x.unbox(), params, is_leaf=lambda x: hasattr(x, "unbox")), short)

@@ -33,6 +33,7 @@ def test_scales_are_fixed_or_learned(made):
   assert scale() == pytest.approx(1 / 0.07)
 
 
+@pytest.mark.slow
 def test_several_clips_give_the_mean_of_their_unit_vectors(made):
   model, params = made
   clips = jax.random.normal(jax.random.key(1), (2, 3, 8, 8, 1))

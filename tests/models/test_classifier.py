@@ -20,6 +20,7 @@ def start(model, image):
   return flax.core.meta.unbox(jax.jit(model.init)(jax.random.key(0), image))
 
 
+@pytest.mark.slow
 def test_a_frozen_tower_is_run_as_at_evaluation_and_has_no_gradient(image):
   model = Classifier(resnet.build("test"), 3, frozen=True)
   variables = start(model, image)
@@ -38,6 +39,7 @@ def test_a_frozen_tower_is_run_as_at_evaluation_and_has_no_gradient(image):
   jax.tree.map(np.testing.assert_array_equal, new["batch_stats"], extras["batch_stats"])
 
 
+@pytest.mark.slow
 def test_a_new_classifier_knows_nothing_and_keeps_the_layers_that_are_tapped(image):
   model = Classifier(resnet.build("test"), 5, head=Projection(layers=3), tap=1)
   variables = start(model, image)
@@ -61,6 +63,7 @@ def test_more_layers_than_the_head_has_are_refused(image):
     start(Classifier(resnet.build("test"), 5, head=Projection(), tap=3), image)
 
 
+@pytest.mark.slow
 def test_towers_without_statistics_do_too(image):
   model = Classifier(vit.build("test"), 3)
   variables = start(model, image)

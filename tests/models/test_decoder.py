@@ -62,6 +62,7 @@ def test_parameter_counts(name):
   assert tree.count(fitting.abstract(decoder.build(name))) == pytest.approx(COUNTS[name], rel=0.01)
 
 
+@pytest.mark.slow
 def test_nobody_looks_ahead(kind):
   _, _, run = made(kind)
   tokens = draw()
@@ -74,6 +75,7 @@ def test_nobody_looks_ahead(kind):
   assert moved[7:].min() > 1e-4
 
 
+@pytest.mark.slow
 def test_packed_texts_are_texts_alone(kind):
   _, _, run = made(kind)
   tokens = draw(1)
@@ -83,6 +85,7 @@ def test_packed_texts_are_texts_alone(kind):
     np.testing.assert_allclose(packed[first:last], run(tokens[:, first:last])[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_decoding_with_a_cache_equals_the_whole(kind):
   """Three texts, padded left, right and not at all, read in one call and continued together."""
   model, _, run = made(kind)
@@ -102,6 +105,7 @@ def test_decoding_with_a_cache_equals_the_whole(kind):
       np.testing.assert_allclose(logits[i], whole[i][n + 2 * step : n + 2 * step + 2], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_padding_without_a_cache_changes_nothing(kind):
   _, _, run = made(kind)
   tokens = draw(1, 6)
@@ -125,6 +129,7 @@ def by_hand(model, params, tokens, insert):
   return bound.logits(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [0, 2, 4])
 @pytest.mark.parametrize("at", [(0, 1, 2, 3), (0, 2), (1, 3), (2,), (0, 3), ()])
 def test_inserts_run_before_their_blocks(at, held):

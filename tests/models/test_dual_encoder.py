@@ -42,6 +42,7 @@ def loss_of(model):
   return loss
 
 
+@pytest.mark.slow
 def test_both_encoders_give_unit_vectors(model, params):
   image, tokens = batch(model)
   z = model.apply({"params": params}, image, tokens)
@@ -51,6 +52,7 @@ def test_both_encoders_give_unit_vectors(model, params):
   np.testing.assert_allclose(model.apply({"params": params}, tokens, method="encode_text"), z[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_follows_the_end_of_a_text_changes_nothing(model, params):
   _, tokens = batch(model)
   end = tokens.argmax(1)
@@ -72,6 +74,7 @@ def test_scale_is_limited_and_comes_back():
   assert up(4.0) == pytest.approx(-np.exp(4))
 
 
+@pytest.mark.slow
 def test_bfloat16_features_are_near_and_float32(model, params):
   image, tokens = batch(model)
   half = dual_encoder.build("test", dtype="bfloat16")
@@ -83,6 +86,7 @@ def test_bfloat16_features_are_near_and_float32(model, params):
     np.testing.assert_allclose(a, b, atol=0.05)
 
 
+@pytest.mark.slow
 def test_starting_values_follow_clip():
   model = dual_encoder.build("small", text={"vocab": 512})
   params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs())["params"])
@@ -105,6 +109,7 @@ def test_starting_values_follow_clip():
   assert params["log_scale"] == pytest.approx(2.6593, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_patch_dropout_only_in_training(model, params):
   image, _ = batch(model)
   dropping = vit.build("test", patch_dropout=0.5, activation="quick_gelu")
@@ -116,6 +121,7 @@ def test_patch_dropout_only_in_training(model, params):
   assert not np.allclose(run(0, True)[:, 0], run(1, True)[:, 0])
 
 
+@pytest.mark.slow
 def test_mean_pooling_has_no_class_token():
   tower = vit.build("test", pool="mean", norm_pre=False)
   params = noisy(tower)
@@ -126,6 +132,7 @@ def test_mean_pooling_has_no_class_token():
   assert tower.apply({"params": params}, image).shape == (8, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", "map"])
 def test_masking_without_a_class_token(pool):
   """FLIP (arXiv 2212.00794): a share of the patches is not seen in training, each of the others as it is."""
@@ -158,6 +165,7 @@ def test_inputs_that_do_not_fit(model, params):
     model.apply({"params": params}, jnp.zeros((1, 9), jnp.int32), method="encode_text")
 
 
+@pytest.mark.slow
 def test_a_tower_without_causality_sees_ahead(params):
   tokens = np.ones((1, 8), np.int32)
   tokens[0, 2] = 63
@@ -169,6 +177,7 @@ def test_a_tower_without_causality_sees_ahead(params):
     assert same == causal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2)])
 def test_any_mesh_gives_the_same_loss_and_gradients(model, params, shape):
   image, tokens = batch(model)
@@ -186,6 +195,7 @@ def test_any_mesh_gives_the_same_loss_and_gradients(model, params, shape):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
 
 
+@pytest.mark.slow
 def test_init_is_the_same_on_a_mesh(model):
   mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
   want = jax.jit(model.init)(jax.random.key(0), *model.inputs())

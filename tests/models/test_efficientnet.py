@@ -9,11 +9,13 @@ from vljax.models import efficientnet, fitting
 COUNTS = {"B0": 5_288_548, "B1": 7_794_184, "B7": 66_347_960, "Lite0": 4_652_008, "Lite4": 13_006_568}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts(name):
   assert tree.count(fitting.abstract(efficientnet.build(name, num_classes=1000))) == COUNTS[name]
 
 
+@pytest.mark.slow
 def test_training_moves_the_statistics_and_evaluation_does_not():
   model = efficientnet.build("test", num_classes=3, drop_path=0.5)
   image = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)

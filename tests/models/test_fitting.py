@@ -18,6 +18,7 @@ def params(model):
   return nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), *model.inputs())["params"])
 
 
+@pytest.mark.slow
 def test_positions_follow_the_resolution(model, params):
   larger = dual_encoder.build("test", image={"image_size": 32})
   fitted = dual_encoder.adapt_params(params, larger)
@@ -26,6 +27,7 @@ def test_positions_follow_the_resolution(model, params):
   assert dual_encoder.adapt_params(params, model)["image"]["pos"] is params["image"]["pos"]
 
 
+@pytest.mark.slow
 def test_a_smooth_grid_survives_the_way_there_and_back():
   y, x = np.meshgrid(*[np.linspace(-1, 1, 7)] * 2, indexing="ij")
   grid = np.stack([y, x, x * y, np.ones_like(x)], -1).reshape(49, 4)
@@ -86,6 +88,7 @@ def test_resize_leaf_takes_position_grids_with_and_without_a_class_token(extra):
   assert fitting.resize_leaf("text/pos", leaf, (64 + extra, 3)) is leaf
 
 
+@pytest.mark.slow
 def test_a_flamingo_starts_from_a_tower_of_another_size(params):
   """`config.init` as in configs/flamingo/flamingo_smollm2.py: 4 by 4 places become 6 by 6, the class token stays."""
   target = fitting.abstract(flamingo.build("test", vision={"patch": 4, "image_size": 24}))

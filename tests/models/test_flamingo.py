@@ -52,6 +52,7 @@ def moved(a, b):
   return np.abs(np.asarray(a) - np.asarray(b)).max(-1) > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameter_counts(name):
   params = fitting.abstract(flamingo.build(name))
@@ -70,6 +71,7 @@ def count(part):
   return tree.count(fitting.abstract(part)) / 1e9
 
 
+@pytest.mark.slow
 def test_ablations_have_the_totals_of_the_paper():
   def total(**overrides):
     model = flamingo.build("flamingo-3b", **overrides)
@@ -84,6 +86,7 @@ def test_ablations_have_the_totals_of_the_paper():
   assert total(vision=dict(tower="nfnet", variant="F0")) == pytest.approx(2.9, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", flamingo.VARIANTS)
 def test_every_parameter_maps_through_the_rules(name):
   mesh = jax.sharding.AbstractMesh((1, 4, 2), ("data", "fsdp", "tensor"))
@@ -97,6 +100,7 @@ def test_every_parameter_maps_through_the_rules(name):
   assert not name.startswith("flamingo") or part < 1.01 * whole / 8
 
 
+@pytest.mark.slow
 def test_closed_gates_leave_the_language_model_bit_for_bit():
   model, params, run = made()
   tokens, images = draw()
@@ -109,6 +113,7 @@ def test_closed_gates_leave_the_language_model_bit_for_bit():
   assert moved(run(tokens, images, PHI), bare).all()
 
 
+@pytest.mark.slow
 def test_a_picture_moves_its_own_rows_and_what_looks_back_at_them():
   _, _, run = made()
   tokens, images = draw()
@@ -119,6 +124,7 @@ def test_a_picture_moves_its_own_rows_and_what_looks_back_at_them():
     np.testing.assert_array_equal(moved(run(tokens, edited, PHI), whole), k <= PHI)
 
 
+@pytest.mark.slow
 def test_a_lone_layer_has_no_way_back():
   """With one gated block before the last layer's, only attention of that layer carries pictures to later rows."""
   model, params, _ = made(xattn=(("every", 4), ("placement", "last")))
@@ -134,6 +140,7 @@ def test_a_lone_layer_has_no_way_back():
   np.testing.assert_array_equal(moved(run(edited), run(images)), PHI == 1)
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
   _, _, run = made()
   tokens, images = draw()
@@ -146,6 +153,7 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(np.asarray(run(padded, media, phi, key_padding=real))[real], whole[real], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("previous", [False, True])
 def test_packed_documents_are_documents_alone(previous):
   """Also where the first one looks forward from its last medium on, and so at none."""
@@ -167,6 +175,7 @@ def test_packed_documents_are_documents_alone(previous):
     np.testing.assert_array_equal(moved(edited, packed)[0, 5:7], [False, False])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graft", [0, 2])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_decoding_equals_the_whole(graft, side):
@@ -203,6 +212,7 @@ def test_decoding_equals_the_whole(graft, side):
     np.testing.assert_allclose(logits[1, 0], whole[1, 5 + i], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_without_phi_decoding_goes_on_looking_at_the_last_picture():
   model, params, run = made()
   tokens, images = draw()
@@ -221,6 +231,7 @@ def test_texts_without_pictures():
   assert moved(blind, run(tokens, None, None, bypass=True)).all()
 
 
+@pytest.mark.slow
 def test_clips_of_different_lengths():
   _, _, run = made()
   tokens, images = draw(f=3)
@@ -233,6 +244,7 @@ def test_clips_of_different_lengths():
   np.testing.assert_array_equal(moved(run(tokens, edited, PHI, frames=frames), whole), PHI >= 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [{}, {"class_token": True}, {"graft": 2}])
 def test_attention_maps_show_the_own_picture(overrides):
   model, params, _ = made(**overrides)
@@ -247,6 +259,7 @@ def test_attention_maps_show_the_own_picture(overrides):
   np.testing.assert_array_equal(np.abs(np.asarray(look(edited)) - shares).max((2, 3, 4)) > 1e-6, PHI == 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "vision", [(("tower", "nfnet"), ("variant", "test")), (("tower", "vit"), ("variant", "small"))]
 )
@@ -304,6 +317,7 @@ def test_unknown_names_say_the_nearest(overrides, message):
     flamingo.build("test", **overrides)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_says_so():
   model, params, run = made()
   tokens, images = draw()

@@ -45,11 +45,13 @@ def moved(a, b):
   return np.abs(np.asarray(a) - np.asarray(b)).max(-1) > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MILLIONS)
 def test_parameter_counts(name):
   assert tree.count(fitting.abstract(gated_xattn.build(name))) / 1e6 == pytest.approx(MILLIONS[name], rel=0.01)
 
 
+@pytest.mark.slow
 def test_gates_start_at_zero_and_leave_x_as_it_is():
   model, params, run = made()
   gates = {n: p for n, p in tree.flatten(params).items() if "gate_" in n}
@@ -60,6 +62,7 @@ def test_gates_start_at_zero_and_leave_x_as_it_is():
   assert moved(run(params, x, visual, PHI), x).all()
 
 
+@pytest.mark.slow
 def test_a_medium_moves_only_its_own_rows():
   _, params, run = made()
   x, visual = draw()
@@ -94,6 +97,7 @@ def test_all_previous_media_of_the_document():
     np.testing.assert_array_equal(moved(run(params, x, edited, phi, first), whole), seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "overrides", [dict(project=True), dict(qk_norm="rms", norm="rms", gated=True, activation="silu")]
 )
@@ -125,6 +129,7 @@ def test_other_gates(gate):
   assert moved(run(fresh, x, visual, PHI), x).all() == (gate == "none")
 
 
+@pytest.mark.slow
 def test_weights_are_those_of_the_own_medium():
   model, params, _ = made()
   x, visual = draw()

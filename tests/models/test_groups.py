@@ -27,6 +27,7 @@ def test_groups_of_a_vit_are_those_of_open_clip(names):
   assert max(groups.groups(names_of("ViT-B-32"), "text").values()) == 13
 
 
+@pytest.mark.slow
 def test_groups_of_a_resnet():
   found = groups.groups(names_of("RN50"), "image")
   assert max(found.values()) == 1 + 3 + 4 + 6 + 3
@@ -79,6 +80,7 @@ def test_rates_fall_towards_the_input(names):
     groups.rates(names, {"text": 0})
 
 
+@pytest.mark.slow
 def test_the_recipe_locks_and_slows_down(smoke):
   """The lowest blocks of a locked tower send no gradient to their weights; the regex is that of the phase."""
   parsed = recipes.parse(smoke("--config.lock={'image': 2}", "--config.layer_decay={'text': 0.5}"))

@@ -12,6 +12,7 @@ def count(model):
   return sum(leaf.size for leaf in tree.flatten(fitting.abstract(model)).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["video", "audio", "depth", "thermal", "imu"])
 def test_test_variants_run_and_drop_only_in_training(name):
   model = modality.build(f"{name}-test")
@@ -26,6 +27,7 @@ def test_test_variants_run_and_drop_only_in_training(name):
   assert np.allclose(train, feature) == (not (model.drop_path or model.dropout_head))
 
 
+@pytest.mark.slow
 def test_a_picture_is_a_clip_of_equal_frames():
   model = modality.build("video-test")
   picture = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))

@@ -26,6 +26,7 @@ def test_sizes_of_variants():
   }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_training_normalizes_by_the_batch_and_moves_the_statistics(tower, variables):
   image = jnp.asarray(np.random.default_rng(0).normal(3.0, 2.0, (4, 16, 16, 3)), jnp.float32)
   train = jax.jit(lambda x: tower.apply(variables, x, train=True, mutable="batch_stats"))

@@ -14,15 +14,18 @@ COUNTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts(name):
   assert tree.count(fitting.abstract(nfnet.build(name, num_classes=1000))) == COUNTS[name]
 
 
+@pytest.mark.slow
 def test_the_vision_encoder_of_flamingo_has_435_million_parameters():
   assert tree.count(fitting.abstract(nfnet.build("F6"))) == 435_286_116
 
 
+@pytest.mark.slow
 def test_without_skip_init_there_is_one_number_less_for_each_block():
   assert tree.count(fitting.abstract(nfnet.build("F7", num_classes=1000, skip_init=False))) == 499_503_992
 
@@ -56,6 +59,7 @@ def apply(model, params, image, **options):
   return jax.jit(lambda p, x: model.apply({"params": p}, x, **options))(params, image)
 
 
+@pytest.mark.slow
 def test_the_feature_is_the_mean_of_the_grid(image):
   params = draw(small())
   wide = np.concatenate([image, image[::-1]], axis=2)
@@ -67,6 +71,7 @@ def test_the_feature_is_the_mean_of_the_grid(image):
   assert nfnet.build("f0+").width == 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", [dict(), dict(eps="timm", gamma="kernel", skip_init=False, activation="gelu")])
 def test_folded_kernels_compute_the_same(image, rules):
   model = small(**rules)
@@ -83,6 +88,7 @@ def test_folded_kernels_compute_the_same(image, rules):
   assert tree.flatten(again)["final/kernel"] is tree.flatten(folded)["final/kernel"]
 
 
+@pytest.mark.slow
 def test_a_loop_over_blocks_and_remat_compute_the_same(image):
   params = draw(small())
   wanted = apply(small(), params, image)
@@ -90,6 +96,7 @@ def test_a_loop_over_blocks_and_remat_compute_the_same(image):
     np.testing.assert_allclose(apply(small(**options), params, image), wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 def test_blocks_of_a_stage_differ_in_beta_alone():
   """A stage is its blocks one after the other, whose inputs have the variances 1, 1 + alpha^2, 1 + 2 alpha^2."""
   model = small()
@@ -112,6 +119,7 @@ def test_blocks_of_a_stage_differ_in_beta_alone():
   np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_variance_stays_near_one_at_the_start():
   """Through branches that are not zero, as the theory of section 2 has it."""
   model = small(depths=(3, 5), unroll=1)
@@ -124,6 +132,7 @@ def test_the_variance_stays_near_one_at_the_start():
   assert 0.6 < y.var() < 1.6
 
 
+@pytest.mark.slow
 def test_skipped_blocks_are_drawn_in_training_only(image):
   model = small(drop_path=0.9)
   params = draw(model)
@@ -144,6 +153,7 @@ def test_what_is_kept_is_not_rescaled_unless_asked():
     assert (y > 0).mean() == pytest.approx(0.25, abs=0.05)
 
 
+@pytest.mark.slow
 def test_half_precision_stays_and_gradients_are_those_of_float32_parameters(image):
   model = small(depths=(1,), widths=(16,), dtype="bfloat16")
   params = draw(model)
@@ -154,6 +164,7 @@ def test_half_precision_stays_and_gradients_are_those_of_float32_parameters(imag
   assert not [name for name, g in gradients.items() if not np.any(g)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("skip_init", "zero"), [(True, "skip_gain"), (False, "gain")])
 def test_branches_and_biases_start_at_zero(image, skip_init, zero):
   model = small(depths=(1,), widths=(16,), skip_init=skip_init, num_classes=3)
@@ -181,6 +192,7 @@ def test_unknown_values_are_named(options, message):
     nfnet.build("test", **options)
 
 
+@pytest.mark.slow
 def test_the_view_is_of_the_part_that_has_something_to_fold():
   from vljax.models import dual_encoder
 

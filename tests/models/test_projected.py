@@ -33,6 +33,7 @@ def test_layers_of_a_head(options, shapes):
     np.testing.assert_array_equal(z, x)
 
 
+@pytest.mark.slow
 def test_without_classes_there_is_no_classifier():
   model = Projected(resnet.build("test"), Projection(dim=4))
   image = jnp.ones((2, 16, 16, 3))

@@ -39,6 +39,7 @@ def test_heads_of_96_do_not_give_the_papers_count():
   assert count(head_dim=96, media_width=1536) == pytest.approx(170.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_layer_is_attention_over_the_concatenation():
   """The whole resampler in numpy, as the paper's figure 4 writes it, with the norms."""
   model, params, run = made()
@@ -63,6 +64,7 @@ def test_a_layer_is_attention_over_the_concatenation():
   np.testing.assert_allclose(run(media)[0, 0], norm(y, p["norm_post"]), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_media_do_not_mix_and_frames_do():
   _, _, run = made()
   media = draw()
@@ -77,6 +79,7 @@ def test_media_do_not_mix_and_frames_do():
   np.testing.assert_allclose(still(media[:, :, ::-1]), still(media), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_time_embeddings_are_interpolated():
   table = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
   spread = lambda n: interpolate(table, np.linspace(0, 7, n, dtype=np.float32))
@@ -85,6 +88,7 @@ def test_time_embeddings_are_interpolated():
   np.testing.assert_allclose(spread(15)[1::2], (table[1:] + table[:-1]) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8, 30])
 def test_the_model_spreads_them_over_its_frames(count):
   model, params, _ = made()
@@ -97,6 +101,7 @@ def test_the_model_spreads_them_over_its_frames(count):
   np.testing.assert_allclose(bound._times(count, np.ones((1, 1, count), bool))[0, 0], times, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", [1, 3])
 def test_frames_that_are_not_real_change_nothing(real):
   _, _, run = made()
@@ -105,6 +110,7 @@ def test_frames_that_are_not_real_change_nothing(real):
   np.testing.assert_allclose(run(media, frames), run(media[:, :, :real]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_map_says_where_latents_look():
   model, params, _ = made()
   media = draw(f=4)
@@ -115,6 +121,7 @@ def test_the_map_says_where_latents_look():
   assert not np.asarray(weights)[:, :, :, 3].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "mlp"])
 def test_the_other_kinds_give_a_token_for_each_feature(kind):
   model, params, run = made(kind=kind)
@@ -144,6 +151,7 @@ def test_every_parameter_maps_through_the_rules(name):
   assert name == "test" or part < 1.05 * whole / 8
 
 
+@pytest.mark.slow
 def test_errors_name_what_is_legal():
   with pytest.raises(ValueError, match="features of width 40; the resampler takes 48"):
     made()[2](draw(c=40))

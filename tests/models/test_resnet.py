@@ -19,6 +19,7 @@ def test_parameter_counts(name):
   assert tree.count(fitting.abstract(resnet.build(name))) == COUNTS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width", "sk"), MILLIONS)
 def test_parameter_counts_of_simclr(name, width, sk):
   model = resnet.build(name, width_multiplier=width, sk_ratio=sk, stem="deep" if sk else "imagenet")
@@ -27,6 +28,7 @@ def test_parameter_counts_of_simclr(name, width, sk):
   assert model.width == 2048 * width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "options", [{}, {"stem": "imagenet"}, {"stem": "deep", "bottleneck": True, "sk_ratio": 0.0625}]
 )
@@ -45,6 +47,7 @@ def test_a_new_network_is_its_shortcuts(options):
     np.testing.assert_array_equal(scale, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [6, 7])
 def test_shortcuts_beside_selective_kernels_average_first(stride, size):
@@ -67,6 +70,7 @@ def test_an_unknown_stem_names_the_nearest():
     fitting.abstract(resnet.build("test", stem="cifra"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [resnet.build, modified_resnet.build])
 def test_blocks_that_are_computed_again_change_nothing_but_memory(build):
   """The gradient and the moved statistics are the same; less is kept for the backward pass."""
@@ -89,6 +93,7 @@ def test_blocks_that_are_computed_again_change_nothing_but_memory(build):
   assert again_kept < plain_kept / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "variance"), [("fan_out", lambda n, m: 2 / (9 * m)), ("fan_in", lambda n, m: 1 / (9 * n))]
 )

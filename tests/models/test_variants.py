@@ -45,6 +45,7 @@ IMAGE_COUNTS = {
 HEADS = {"B/32": 512, "B/16": 512, "L/14": 768, "L/14@336": 768, "H/14": 1024, "g/14": 1024, "bigG/14": 1280}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts(name):
   assert tree.count(fitting.abstract(dual_encoder.build(name))) == COUNTS[name]
@@ -61,6 +62,7 @@ def test_image_tower_counts(name):
   assert tree.count(fitting.abstract(model)) + model.width * HEADS[name] == IMAGE_COUNTS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", dual_encoder.VARIANTS)
 @pytest.mark.parametrize("shape", [(2, 2, 2), (1, 8, 1), (1, 1, 8)])
 def test_every_parameter_maps_through_the_rules(name, shape):

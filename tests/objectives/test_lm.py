@@ -26,6 +26,7 @@ def by_hand(x, matrix, tokens, weights):
   return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 3 * B * V, 10**9])
 def test_the_sum_is_that_of_numpy_in_any_pieces(case, chunk):
   x, matrix, tokens, weights = case
@@ -35,6 +36,7 @@ def test_the_sum_is_that_of_numpy_in_any_pieces(case, chunk):
   np.testing.assert_allclose(metrics["token_accuracy"], right.sum() / weights[:, 1:].sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_add_up(case):
   x, matrix, tokens, weights = case
   loss, right = lm.rows(lambda x: x @ matrix, x, tokens, weights, chunk=B * V)
@@ -45,6 +47,7 @@ def test_rows_add_up(case):
     np.testing.assert_allclose(right[row], metrics["token_accuracy"] * weights[row, 1:].sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_in_pieces_are_those_of_the_whole(case):
   x, matrix, tokens, weights = case
 
@@ -56,6 +59,7 @@ def test_gradients_in_pieces_are_those_of_the_whole(case):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_hidden_token_changes_nothing(case):
   x, matrix, tokens, weights = case
   weights, other = weights.copy(), tokens.copy()

@@ -59,6 +59,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_definition(name):
   loss, each = CASES[name]
@@ -67,6 +68,7 @@ def test_equals_the_definition(name):
   assert 0 < metrics["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_the_released_scaling_is_twice_the_papers():
   paper, released = (views.nt_xent(draw(0), draw(1), scaling=s)[0] for s in ("paper", "released"))
   np.testing.assert_allclose(released, 2 * paper)

@@ -156,6 +156,7 @@ def test_leading_axes(run):
   np.testing.assert_allclose(run(query, key, value, **masks)[0], want, atol=run.tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padded", [False, True])
 def test_decoding_with_a_cache_equals_the_whole(run, padded):
   query, key, value = (jnp.asarray(x) for x in inputs(t=S, g=2))
@@ -176,6 +177,7 @@ def test_decoding_with_a_cache_equals_the_whole(run, padded):
   assert (cache.take(jnp.array([1, 1, 0])).key[:, 0] == cache.key[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_a_float32_softmax(run):
   query, key, value = (jnp.asarray(x, jnp.bfloat16) for x in inputs(s=256))
   out = attention(query, key, value, implementation="xla")
@@ -233,6 +235,7 @@ def test_a_cache_too_small_says_so():
 ids = lambda n: st.lists(st.integers(0, 3), min_size=n, max_size=n)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), t=st.integers(1, 5), s=st.integers(1, 7), causal=st.booleans(), offset=st.integers(0, 4))
 def test_masks_mean_what_they_say(data, t, s, causal, offset):

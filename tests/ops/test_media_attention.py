@@ -68,6 +68,7 @@ def test_gradients_equal_those_of_the_masks(form):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, loss(masked))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("t", [1, 2])
 def test_the_next_words_of_a_text(form, t):
   query, key, value = inputs()
@@ -131,6 +132,7 @@ def test_choice(queries, media, form):
   assert choose(queries, media) == form
 
 
+@pytest.mark.slow
 def test_tiles_hold_no_scores_of_other_media():
   """Their memory grows with t + n, that of the masks with t * n."""
   sizes = {}

@@ -56,6 +56,7 @@ def test_equals_the_definition(run, padding, scale):
   np.testing.assert_allclose(run(*x, padding), by_definition(*x, padding), atol=scale * run.tolerance)
 
 
+@pytest.mark.slow
 def test_gradients_equal_the_reference(run):
   x, weight = inputs(), np.random.default_rng(1).normal(size=(B, L, K, D))
   loss = lambda f: jax.grad(lambda *x: (weight * f(*x)).sum(), (0, 1, 2))(*x)
@@ -74,6 +75,7 @@ def test_leading_axes(run):
   np.testing.assert_allclose(run(query, media, latents, padding), want.reshape(query.shape), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_a_float32_softmax():
   x = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), inputs())
   out = resample(*x, implementation="joined")

@@ -31,6 +31,7 @@ def supervised(load, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_supervised_training_moves_the_statistics_and_reports_accuracy(supervised):
   rows = writers.read(supervised)
   assert np.isfinite([row["classify/train/loss"] for row in rows]).all()
@@ -42,6 +43,7 @@ def test_supervised_training_moves_the_statistics_and_reports_accuracy(supervise
   assert all(np.any(x) for x in jax.tree.leaves(weights["batch_stats"]))
 
 
+@pytest.mark.slow
 def test_linear_evaluation_changes_nothing_but_the_classifier(load, supervised, tmp_path):
   raw = load("linear_r50", f"smoke,init={supervised}", "config.streams.train.batch=16")
   features = dict(source=raw.evals.val.source, labelled=raw.streams.train.source, batch=8)
@@ -79,6 +81,7 @@ def test_micro_batches_are_for_features_that_are_frozen(load):
     shapes("supervised_r50", "smoke")
 
 
+@pytest.mark.slow
 def test_the_features_of_the_frozen_run_are_the_other_runs(load, supervised):
   image = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
   weights, _ = load_params(supervised)

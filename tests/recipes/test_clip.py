@@ -52,6 +52,7 @@ def test_one_paired_phase_that_reads_all_streams(parsed, recipe):
   assert recipes.build(dataclasses.replace(parsed, streams=two)).phases[0].streams == ("train", "more")
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_towers_features(recipe, params, batch):
   (phase,) = recipe.phases
   z, extras = phase.embed(params, {}, batch, jax.random.key(1))
@@ -67,6 +68,7 @@ def test_the_loss_is_that_of_the_towers_features(recipe, params, batch):
   assert extras == {}
 
 
+@pytest.mark.slow
 def test_label_smoothing_reaches_the_loss(parsed, params, batch):
   (phase,) = recipes.build(dataclasses.replace(parsed, label_smoothing=0.3)).phases
   z, _ = phase.embed(params, {}, batch, jax.random.key(1))
@@ -85,6 +87,7 @@ def resnet_weights(parsed, batch):
   return jax.jit(lambda rng: unboxed(recipe.init(rng, batch)))(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_extras_that_training_moves(parsed, batch, resnet_weights):
   params, extras = resnet_weights
   assert set(extras) == {"batch_stats"}
@@ -99,6 +102,7 @@ def test_batch_statistics_are_extras_that_training_moves(parsed, batch, resnet_w
   assert not np.allclose(seen, z[0], atol=1e-3), "evaluation reads the running statistics, training the batch's"
 
 
+@pytest.mark.slow
 def test_a_locked_tower_keeps_its_statistics(parsed, batch, resnet_weights):
   params, extras = resnet_weights
   recipe = recipes.build(with_statistics(parsed, trains="text.*"))
@@ -192,6 +196,7 @@ def test_evaluations_need_a_tokenizer(parsed, recipe, smoke_workdir):
   assert set(recipes.build(parsed, tokenizer).evals) == {"retrieval", "groups"}
 
 
+@pytest.mark.slow
 def test_evaluations_by_labelled_pictures(smoke, recipe, params, smoke_workdir):
   """The same pictures on both sides, of which each is among its own neighbors."""
   evals = {kind: dict(kind=kind, source="synthetic:pairs?n=60&size=16", batch=8) for kind in ("knn", "probe")}

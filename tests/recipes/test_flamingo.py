@@ -48,6 +48,7 @@ def picture():
   return np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_trained(trainer, workdir):
   before = tree.unstack(jax.tree.map(np.asarray, trainer.fresh().params))
   after = tree.unstack(load_params(workdir)[0])
@@ -60,12 +61,14 @@ def test_only_what_is_new_is_trained(trainer, workdir):
   assert all(after[f"xattn/blocks/{i}/{gate}"] != 0 for i in range(2) for gate in ("gate_attention", "gate_mlp"))
 
 
+@pytest.mark.slow
 def test_frozen_leaves_have_no_slot(trainer):
   slots = tree.flatten(trainer.abstract().opt)
   assert slots
   assert not any("vision" in name or "lm/blocks" in name or "lm/token" in name for name in slots)
 
 
+@pytest.mark.slow
 def test_the_run_reports_losses_gates_and_what_pictures_are_worth(workdir):
   rows = writers.read(workdir)
   first = next(row for row in rows if "lm/captions/nll" in row)
@@ -79,6 +82,7 @@ def test_the_run_reports_losses_gates_and_what_pictures_are_worth(workdir):
   assert again["captions/perplexity/right"] == pytest.approx(last["captions/perplexity/right"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_logits(trainer, bundle, tokenizer):
   batch = next(trainer.loaders({})["packed"])
   sums, counts = trainer.recipe.predict["losses"](bundle.params, batch)
@@ -93,12 +97,14 @@ def test_losses_are_those_of_the_logits(trainer, bundle, tokenizer):
   assert interleave.marks(tokenizer)[0] not in batch["tokens"][batch["loss_mask"]]
 
 
+@pytest.mark.slow
 def test_a_tokenizer_whose_marks_lie_elsewhere_is_refused(raw, tokenizer):
   parsed = recipes.parse(raw("lm.vocab=299"))
   with pytest.raises(ValueError, match=r"config.lm.vocab = 299 and 2 extra rows want \(299, 300\)"):
     recipes.build(parsed, tokenizer)
 
 
+@pytest.mark.slow
 def test_pictures_are_padded_or_refused(raw):
   assert recipes.parse(raw("preprocess={'normalize': 'clip'}")).preprocess.resize == "longest"
   for other in ("shortest", "squash"):
@@ -106,6 +112,7 @@ def test_pictures_are_padded_or_refused(raw):
       recipes.parse(raw(f"preprocess.resize={other}"))
 
 
+@pytest.mark.slow
 def test_the_frames_of_a_clip_are_augmented_alike(raw, tokenizer):
   recipe = recipes.build(
     recipes.parse(raw('augment=[("color_jitter", 1.0, 1.0), ("flip_lr",), ("cutout", 4)]')), tokenizer
@@ -121,6 +128,7 @@ def test_the_frames_of_a_clip_are_augmented_alike(raw, tokenizer):
   assert recipe.prepare(none, jax.random.key(0)) is none
 
 
+@pytest.mark.slow
 def test_rows_without_places_for_media_train_beside_others(raw, tokenizer):
   """Texts alone, as the rows of table 10 that train the language model on have them."""
   steps = [("decode",), ("choose_caption",), ("pair", 0.5), ("interleave", 32, 0), ("pictures", 16), ("pack", 32, 0)]
@@ -135,12 +143,14 @@ def test_rows_without_places_for_media_train_beside_others(raw, tokenizer):
   assert "lm/packed/nll" in lowered.out_info[1]
 
 
+@pytest.mark.slow
 def test_streams_must_give_packed_rows(raw, tokenizer):
   parsed = recipes.parse(raw('streams.captions.transforms=[("decode",), ("keep", "image")]'))
   with pytest.raises(ValueError, match="must give what the transform `pack` does; there is no 'tokens' among image"):
     Trainer(recipes.build(parsed, tokenizer), parsed, tokenizer)
 
 
+@pytest.mark.slow
 def test_the_hub_gives_a_bundle_that_sees(bundle, picture):
   assert isinstance(bundle, FlamingoBundle)
   assert bundle.encode_image([picture, [picture, picture]]).shape == (2, 4, 32)

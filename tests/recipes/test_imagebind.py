@@ -58,6 +58,7 @@ def test_each_modality_is_a_phase_that_trains_its_encoder_alone(recipe):
   assert set(recipe.predict) == {"encode_image", "encode_text", "scale", "encode_depth"}
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_frozen_pictures(recipe, params, batch):
   phase = recipe.phase("depth")
   z, _ = phase.embed(params, {}, batch, jax.random.key(0))
@@ -80,6 +81,7 @@ def test_the_loss_is_that_of_the_frozen_pictures(recipe, params, batch):
   assert size(grads["encoders_depth"]["log_scale"]) > 0
 
 
+@pytest.mark.slow
 def test_training_hides_bands_and_nothing_else(parsed, batch):
   modality = dataclasses.replace(parsed.modalities["depth"], frequency_mask=4, mean=0.25)
   recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
@@ -92,6 +94,7 @@ def test_training_hides_bands_and_nothing_else(parsed, batch):
   recipe.prepare({"image": batch["image"]}, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_boxes_are_erased_and_pictures_augmented(parsed, batch):
   modality = dataclasses.replace(parsed.modalities["depth"], erase=1.0, mean=0.25, augment=(("flip_lr", 1.0),))
   recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
@@ -116,6 +119,7 @@ def test_what_cannot_be_is_refused(parsed, recipe, params, batch):
     dataclasses.replace(parsed.modalities["depth"], erase=2)
 
 
+@pytest.mark.slow
 def test_a_run_takes_turns_and_evaluates_what_never_met(workdir):
   rows = writers.read(workdir)
   assert "base/pairs/loss" in rows[0]
@@ -123,6 +127,7 @@ def test_a_run_takes_turns_and_evaluates_what_never_met(workdir):
   assert 0 <= rows[-1]["depth_text/R@5/low"] <= rows[-1]["depth_text/R@5"] <= 1
 
 
+@pytest.mark.slow
 def test_classes_are_found_by_prompts(raw, workdir):
   """Depth is turned into its class's own text, but for every fifth: those are found to be wrong."""
   asked = raw.copy_and_resolve_references()
@@ -145,6 +150,7 @@ def test_classes_are_found_by_prompts(raw, workdir):
     recipes.build(recipes.parse(asked), tokenizer)
 
 
+@pytest.mark.slow
 def test_hub_opens_it_and_encodes_every_modality(workdir, batch):
   bundle = hub.load(workdir)
   assert set(bundle.modalities) == {"image", "text", "depth"}
@@ -157,11 +163,13 @@ def test_hub_opens_it_and_encodes_every_modality(workdir, batch):
     bundle.encode("deph", np.asarray(batch["depth"]))
 
 
+@pytest.mark.slow
 def test_no_other_format_holds_it(workdir, tmp_path):
   with pytest.raises(ValueError, match="encodes depth besides pictures and texts"):
     convert.convert(workdir, tmp_path / "out", "hf")
 
 
+@pytest.mark.slow
 def test_a_frozen_base_is_read_and_stays(raw, workdir, tmp_path):
   again = raw.copy_and_resolve_references().unlock()
   again.base_streams = ()

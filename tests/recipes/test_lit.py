@@ -45,6 +45,7 @@ def workdir(raw, features, tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_the_header_says_which_towers(raw, features):
   header, folder = features
   assert header["level"] == "tower"
@@ -60,6 +61,7 @@ def test_the_header_says_which_towers(raw, features):
   np.testing.assert_allclose(rows["text"][: len(captions)], bundle.text_features(captions), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_projections_are_trained_and_towers_are_not(raw, workdir):
   before, after = hub.untrained(raw).params, load_params(workdir)[0]
   taken = weights.load(raw.init[0][0])["text"]
@@ -68,6 +70,7 @@ def test_projections_are_trained_and_towers_are_not(raw, workdir):
     assert np.abs(np.asarray(before[name]["kernel"]) - np.asarray(after[name]["kernel"])).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_the_workdir_encodes_raw_pictures_and_strings(workdir):
   bundle = hub.load(workdir)
   picture = np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
@@ -78,6 +81,7 @@ def test_the_workdir_encodes_raw_pictures_and_strings(workdir):
   np.testing.assert_allclose(bundle.encode_image(picture), z / np.linalg.norm(z), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_are_a_gallery_of_their_own(raw, features, workdir):
   """Retrieval among held-out features is that among the pictures that they are of."""
   bundle = hub.load(workdir)
@@ -91,6 +95,7 @@ def test_features_are_a_gallery_of_their_own(raw, features, workdir):
     recipes.build(recipes.parse(cached), bundle.tokenizer)
 
 
+@pytest.mark.slow
 def test_features_of_other_towers_are_refused_before_anything_runs(raw, features, tmp_path):
   other = config.load(f"{FILE}:smoke", [])
   other.init, other.seed = raw.init, other.seed + 1
@@ -102,6 +107,7 @@ def test_features_of_other_towers_are_refused_before_anything_runs(raw, features
   assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_features_of_a_tower_that_is_trained_are_refused(raw, features, tmp_path):
   wrong = config.load(f"{FILE}:smoke", [])
   wrong.init = raw.init

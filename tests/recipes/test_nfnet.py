@@ -64,6 +64,7 @@ def vision(load, tmp_path_factory):
   return run
 
 
+@pytest.mark.slow
 def test_the_published_settings(root):
   parsed = recipes.parse(config.load(f"{root}/configs/contrastive/flamingo_vision.py"))
   assert (parsed.dim, parsed.label_smoothing, parsed.combine, parsed.steps) == (1376, 0.1, "accumulate", 1_200_000)
@@ -95,6 +96,7 @@ def test_the_classifier_is_neither_clipped_by_units_nor_gains_decayed(root):
   assert parsed.dropout == 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "magnitude"), [("F0", 15), ("F2", 30), ("F3", 30)])
 def test_pictures_go_through_rand_augment_and_stay_pictures(root, variant, magnitude):
   """Their magnitudes are of 10, ours of 30; beyond that, half of the changes of brightness would leave nothing."""
@@ -106,6 +108,7 @@ def test_pictures_go_through_rand_augment_and_stay_pictures(root, variant, magni
   assert (seen.std((1, 2, 3)) > 0).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_two_steps_move_every_leaf(vision):
   run = vision()
   assert all(np.isfinite(list(metrics.values())).all() for metrics in run.metrics)
@@ -130,6 +133,7 @@ def test_a_mesh_changes_nothing(vision):
       assert b[name] == pytest.approx(a[name], rel=1e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["flamingo_vision", "nfnet_imagenet"])
 def test_the_view_is_what_the_module_does_without_it(load, file):
   """The gradient through kernels standardized outside equals that of a module that standardizes its own."""
@@ -146,6 +150,7 @@ def test_the_view_is_what_the_module_does_without_it(load, file):
     np.testing.assert_allclose(found[name], leaf, atol=1e-4 * max(np.abs(leaf).max(), 1e-6), err_msg=name)
 
 
+@pytest.mark.slow
 def test_augmentation_on_the_device_is_drawn_once_per_step(load):
   recipe = recipes.build(load("flamingo_vision"))
   image = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
@@ -161,6 +166,7 @@ def test_augmentation_on_the_device_is_drawn_once_per_step(load):
   assert recipe.prepare(features, jax.random.key(0)) is features
 
 
+@pytest.mark.slow
 def test_classification_takes_its_steps(load, tmp_path, monkeypatch):
   run = Steps(load("nfnet_imagenet"), tmp_path, 1, monkeypatch)
   assert run.metrics[0]["classify/train/loss"] == pytest.approx(np.log(6), rel=1e-3)  # knows nothing at the start

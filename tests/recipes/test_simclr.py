@@ -33,6 +33,7 @@ def start(parsed, batch):
   return recipe, params, extras
 
 
+@pytest.mark.slow
 def test_views_differ_from_each_other_and_from_example_to_example(parsed, batch):
   recipe, _, _ = start(parsed, batch)
   same = {"image": jnp.tile(batch["image"][:1], (8, 1, 1, 1))}
@@ -41,6 +42,7 @@ def test_views_differ_from_each_other_and_from_example_to_example(parsed, batch)
   assert len({view.tobytes() for view in prepared.reshape(16, -1)}) == 16
 
 
+@pytest.mark.slow
 def test_one_branch_may_be_augmented_alone(parsed, batch):
   other = dataclasses.replace(parsed, augment=(("gaussian_noise", 0.5),), augment_other=())
   prepared = recipes.build(other).prepare(batch, jax.random.key(0))["image"]
@@ -68,6 +70,7 @@ def test_both_crops_of_the_host_are_kept(root):
     load("image")
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_two_views_and_statistics_move(parsed, batch):
   recipe, params, extras = start(parsed, batch)
   prepared = recipe.prepare(batch, jax.random.key(1))
@@ -81,6 +84,7 @@ def test_the_loss_is_that_of_the_two_views_and_statistics_move(parsed, batch):
   assert any(not np.array_equal(before[n], after[n]) for n in before)
 
 
+@pytest.mark.slow
 def test_the_classifier_sends_no_gradient_to_the_backbone(parsed, batch):
   recipe, params, extras = start(dataclasses.replace(parsed, classes=3), batch)
   prepared = recipe.prepare(batch, jax.random.key(1))
@@ -95,6 +99,7 @@ def test_the_classifier_sends_no_gradient_to_the_backbone(parsed, batch):
   assert np.any(gradient["classifier"]["kernel"])
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_from_each_view(parsed, batch):
   """Its loss is the mean over both views of their own entropies, not that of their mean logits."""
   recipe, params, _ = start(dataclasses.replace(parsed, classes=3), batch)
@@ -117,6 +122,7 @@ def test_evaluations_say_what_they_need(parsed, root):
     load(f"evals={ {'own': {'kind': 'online', 'source': source}} }")
 
 
+@pytest.mark.slow
 def test_classes_may_be_the_partners(parsed, batch):
   """SupCon: views of a class attract each other, so labels change the loss, and streams must have them."""
   supervised = dataclasses.replace(parsed, loss={"name": "supervised_contrastive"})
@@ -150,6 +156,7 @@ def workdir(root, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_evaluations_read_the_running_statistics(workdir):
   """kNN of a gallery on itself finds each picture; so the weights that are stored are those that evaluated."""
   rows = writers.read(workdir)

@@ -12,12 +12,14 @@ from vljax.report import figure
 pytest.importorskip("matplotlib")
 
 
+@pytest.mark.slow
 def test_the_picture_has_the_width_of_a_page(made):
   with Image.open(io.BytesIO(figure.draw(dataclasses.replace(made, pictures=made.pictures[:2])))) as image:
     assert image.width == 1600
     assert 1000 < image.height < 4000
 
 
+@pytest.mark.slow
 def test_no_texts_overlap_or_leave_the_page(made):
   with figure._quiet_about_fonts():
     page = figure._Page(made, figure._Page(made, 10.0, ink=False).lay_out())

@@ -32,6 +32,7 @@ def test_axes_of_a_unit(name, rank, axes):
   assert agc.unit_axes(name, rank, "element") == (() if rank < 2 or name.endswith("bias") else axes)
 
 
+@pytest.mark.slow
 def test_every_kernel_of_two_towers_has_a_unit_for_each_output():
   image, text = dict(tower="nfnet", variant="test"), dict(tower="bert", variant="test")
   model = dual_encoder.build_from(image=image, text=text, dim=16)
@@ -45,6 +46,7 @@ def test_every_kernel_of_two_towers_has_a_unit_for_each_output():
       assert len(left) == name.endswith(("embedding", "pos")), name
 
 
+@pytest.mark.slow
 def test_where_nothing_is_stacked_or_headed_it_is_optax():
   rng = np.random.default_rng(0)
   shapes = {"conv": (3, 3, 4, 5), "dense": (6, 7), "vector": (9,)}
@@ -58,6 +60,7 @@ def test_where_nothing_is_stacked_or_headed_it_is_optax():
     np.testing.assert_allclose(agc.clip(grads[name], leaf, axes, 0.03, 1e-3), wanted[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_dtype_and_gradients_of_zero():
   leaf = jnp.ones((4, 2), jnp.bfloat16)
   assert agc.clip(leaf, leaf, (0,), 0.1, 1e-3).dtype == jnp.bfloat16

@@ -13,6 +13,7 @@ from vljax.train import gradients as g
 from vljax.train.recipe import Phase
 
 
+@pytest.mark.slow
 @given(st.integers(1, 6), st.integers(1, 5))
 @settings(deadline=None, max_examples=20)
 def test_chunks_and_whole(n, rows):
@@ -35,6 +36,7 @@ def of(phase, params, batch, micro=1, extras=None):
   return g.gradients(phase, cut, cut.live(params), cut.held(params), extras or {}, batch, jax.random.key(0), micro)
 
 
+@pytest.mark.slow
 def test_coefficients_and_denominators_by_hand():
   batch, w = {"x": toys.normal(0, 6, 3)}, toys.normal(1, 3)
   phase = linear(coefs={"loss": 0.5}, weights=lambda batch: {"loss": 4.0})
@@ -44,6 +46,7 @@ def test_coefficients_and_denominators_by_hand():
   np.testing.assert_allclose(found.metrics["loss"], 0.5 * expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_term_is_reported_without_its_coefficient_and_the_loss_with_it():
   found = of(toys.masked().phases[0], toys.masked().init(jax.random.key(0), None)[0], {
     "x": toys.normal(0, 4, 5, 6), "a": jnp.ones((4, 5)), "b": jnp.ones((4, 5)),
@@ -84,6 +87,7 @@ def normed(train):
   return Phase(name="p", loss=loss), meta.unbox(made["params"]), {STATISTICS: made[STATISTICS]}
 
 
+@pytest.mark.slow
 def test_batch_statistics_that_move_are_refused_in_micro_batches_and_named():
   phase, params, extras = normed(train=True)
   batch = {"x": toys.normal(0, 4, 3)}
@@ -92,6 +96,7 @@ def test_batch_statistics_that_move_are_refused_in_micro_batches_and_named():
     of(phase, params, batch, 2, extras)
 
 
+@pytest.mark.slow
 def test_batch_statistics_that_rest_pass_micro_batches():
   phase, params, extras = normed(train=False)
   whole, parts = (of(phase, params, {"x": toys.normal(0, 4, 3)}, micro, extras) for micro in (1, 2))

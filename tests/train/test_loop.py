@@ -63,6 +63,7 @@ def test_a_run_learns_reports_and_saves(tmp_path, capsys):
   assert "compiled    program 2" not in shown
 
 
+@pytest.mark.slow
 def test_preemption_saves_and_the_rest_follows(tmp_path, monkeypatch):
   whole = loop.run(recipe(), settings(), tmp_path / "whole")
   stop_at(monkeypatch, 3)
@@ -96,6 +97,7 @@ def test_evaluations_follow_their_schedule_and_read_the_average(tmp_path):
   assert seen[2] != seen[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("combine", "every", "consumed", "programs"),
   [("accumulate", 1, (6, 6), 1), ("accumulate", 4, (6, 2), 2), ("round_robin", 1, (3, 3), 2)],
@@ -116,6 +118,7 @@ def test_each_stream_goes_on_where_it_was(tmp_path, monkeypatch, combine, every,
   assert f"program {programs + 1}:" not in shown
 
 
+@pytest.mark.slow
 def test_frozen_leaves_are_written_once(tmp_path, monkeypatch):
   frozen = recipe(trains="gain/.*")
   stop_at(monkeypatch, 3)
@@ -130,6 +133,7 @@ def test_frozen_leaves_are_written_once(tmp_path, monkeypatch):
   assert state.opt["gray"].mu["color"]["w"] is None
 
 
+@pytest.mark.slow
 def test_a_second_stage_starts_from_the_first(tmp_path, capsys):
   first = loop.run(recipe(), settings(), tmp_path / "first")
   start = lambda regex: dict(steps=2, init=[(str(tmp_path / "first"), regex, "")], schedule=dict(lr=0.0), seed=5)
@@ -150,6 +154,7 @@ def test_fewer_steps_than_were_done_change_nothing(tmp_path, capsys):
   assert "complete    all 4 steps are done" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_named_and_passed_over(tmp_path, capsys):
   base = recipe()
 

@@ -39,6 +39,7 @@ def close(a, b, atol=1e-6):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=atol), a, b)
 
 
+@pytest.mark.slow
 def test_adamw_equals_optax_with_masks():
   live = params()
   ours, _, reports = run([(".*bias", Group(b2=0.98)), (".*", Group(b2=0.98, wd=0.3))], live)
@@ -53,6 +54,7 @@ def test_adamw_equals_optax_with_masks():
   assert float(reports[0]["grad_norm"]) == pytest.approx(float(optax.tree.norm(gradients(live, 0))), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "theirs"),
   [("lion", optax.lion(0.1, b1=0.9, b2=0.999, weight_decay=0.2)), ("sgd", optax.sgd(0.1, momentum=0.9))],
@@ -141,6 +143,7 @@ def adaptively_clipped(name, grad, leaf, limit, eps=1e-3, element=False):
   return np.where(norm(grad) > most, grad * most / norm(grad), grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", ["whole", "element"])
 @pytest.mark.parametrize("limit", [0.01, 0.9])
 def test_adaptive_clipping_is_that_of_numpy_layer_by_layer(limit, vectors):
@@ -158,6 +161,7 @@ def test_adaptive_clipping_is_that_of_numpy_layer_by_layer(limit, vectors):
   assert clipped >= 5
 
 
+@pytest.mark.slow
 def test_adaptive_and_global_clipping_live_side_by_side():
   """Flamingo's vision encoder: the image tower by its units, the text tower by its norm (arXiv 2204.14198, B.1.3)."""
   live, sgd = convolutions(), dict(name="sgd", b1=0.0)
@@ -219,6 +223,7 @@ def test_a_second_moment_in_bfloat16_follows_small_steps():
   assert float(jnp.bfloat16(1.0) * jnp.bfloat16(0.999)) == 1.0
 
 
+@pytest.mark.slow
 def test_rounding_at_random_is_right_on_average():
   x = jnp.asarray([1.0, 1.001, 0.0, 3.1e-7, 257.3], jnp.float32)
   drawn = optim.round_at_random(jnp.broadcast_to(x, (20_000, 5)), jax.random.key(0)).astype(jnp.float32)
@@ -227,6 +232,7 @@ def test_rounding_at_random_is_right_on_average():
   np.testing.assert_array_equal(drawn[:, 0], 1.0)
 
 
+@pytest.mark.slow
 def test_rates_per_layer_multiply_those_of_the_groups():
   live = params()
   factor = lambda name: {"blocks/0": 0.25, "blocks/2": 2.0}.get(name[:8], 1.0)
@@ -297,6 +303,7 @@ def lars(live, rate, wd, eta, momentum, steps, decayed):
   return w
 
 
+@pytest.mark.slow
 def test_lars_equals_its_definition_layer_by_layer():
   live = params()
   live["head"]["kernel"] = jnp.zeros((3, 4))  # a norm of zero: no trust ratio
@@ -325,6 +332,7 @@ def test_lars_equals_optax_where_nothing_is_stacked():
   close(ours, expected)
 
 
+@pytest.mark.slow
 def test_lamb_equals_optax_layer_by_layer():
   live = params()
   groups = [(".*bias", Group(name="lamb", eps=1e-6)), (".*", Group(name="lamb", wd=0.1, eps=1e-6))]

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import toys
 
 from vljax import parallel, tree
@@ -45,6 +46,7 @@ def test_slots_averages_and_extras_lie_beside_their_parameters():
     assert leaf.is_fully_replicated
 
 
+@pytest.mark.slow
 def test_the_state_holds_no_boxes_and_starts_alike_everywhere():
   _, init = make(boxed(), {"x": jnp.zeros((1, 2))}, ema=True)
   a, b = init(jax.random.key(3)), jax.jit(init)(jax.random.key(3))

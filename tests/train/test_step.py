@@ -25,6 +25,7 @@ def masks(n=8):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [2, 4])
 def test_contrastive_micro_batches_equal_the_whole_batch(micro):
   whole, whole_metrics, _ = toys.run(toys.contrastive(), {"train": pairs()})
@@ -33,6 +34,7 @@ def test_contrastive_micro_batches_equal_the_whole_batch(micro):
   chex.assert_trees_all_close(whole_metrics[-1]["clip/train/loss"], part_metrics[-1]["clip/train/loss"], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_contrastive_micro_batches_replay_dropout():
   """The cached pass equals one graph over the same micro-batches and keys."""
   from vljax.train import gradients as g
@@ -75,6 +77,7 @@ def test_batch_that_does_not_divide_into_micro_batches():
     toys.run(toys.masked(), {"train": masks()}, shares={"train": Share(micro=3)})
 
 
+@pytest.mark.slow
 def test_gan_with_lazy_regulariser_and_shared_slot():
   recipe, batch = toys.gan(), {"x": toys.normal(1, 8, 3)}
   state, step = toys.start(recipe, batch)
@@ -224,6 +227,7 @@ def test_a_lazy_phase_changes_no_draw_and_sees_the_same_one():
   assert lazy == [always[0], {name: value for name, value in always[1].items() if name != "r/a"}]
 
 
+@pytest.mark.slow
 def test_streams_that_no_due_phase_reads_are_not_prepared():
   calls = []
   both, merged = drawn(drawing([]))[0], drawn(drawing(calls), "merge", 1)[0]

@@ -2,11 +2,13 @@ import re
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from vljax import parallel, tree
 from vljax.train import summary
 
 
+@pytest.mark.slow
 def test_first_lines_of_a_run(make_trainer, tmp_path):
   trainer = make_trainer("--config.mesh.fsdp=2", "--config.trains=text.*|log_scale", "--config.schedule.lr=0.1")
   with trainer.use():

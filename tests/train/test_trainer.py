@@ -11,6 +11,7 @@ from vljax.data import tokenizers
 from vljax.train import trainer
 
 
+@pytest.mark.slow
 def test_a_state_is_made_where_it_lies(make_trainer):
   trainer = make_trainer("--config.mesh.fsdp=2", "--config.mesh.tensor=2")
   with trainer.use():
@@ -57,6 +58,7 @@ def elsewhere(monkeypatch, make_trainer):
   return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["gpu", "tpu", "cpu"])
 @pytest.mark.parametrize(("image", "text"), [("bfloat16", "float32"), ("float32", "bfloat16")])
 def test_frozen_towers_take_the_dtype_that_they_compute_in(elsewhere, backend, image, text):
@@ -66,6 +68,7 @@ def test_frozen_towers_take_the_dtype_that_they_compute_in(elsewhere, backend, i
   assert dtypes == {name: frozen if name.startswith("image") else "float32" for name in dtypes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backends", [("cpu", "gpu"), ("gpu", "cpu")])
 def test_a_run_goes_on_elsewhere_with_its_frozen_leaves_as_they_are(elsewhere, tmp_path, backends):
   (first, begun), (second, wanted) = (elsewhere(name, "--config.image.dtype=bfloat16") for name in backends)

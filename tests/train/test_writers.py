@@ -82,6 +82,7 @@ def test_pictures_of_another_type_are_named():
     writers.grid(np.zeros((1, 2, 2, 3)))
 
 
+@pytest.mark.slow
 def test_tensorboard_files_hold_the_scalars(tmp_path):
   pytest.importorskip("tensorboardX")
   with writers.build(tmp_path, ["tensorboard"], start=2, process=0) as writer:

@@ -18,6 +18,7 @@ def test_examples():
   assert "MIT" in source.credit
 
 
+@pytest.mark.slow
 def test_split_by_picture():
   train, val = (sources.open(f"easy_vqa:?split={side}&holdout=100") for side in ("train", "val"))
   assert not set(train.values("image_id")) & set(val.values("image_id"))

@@ -34,6 +34,7 @@ def test_unknown_voices_and_speeds_are_named():
     sources.open("espeak:?size=16&speed=9")
 
 
+@pytest.mark.slow
 def test_without_the_program_it_says_how_to_get_it(monkeypatch):
   monkeypatch.setenv("PATH", "")
   with pytest.raises(FileNotFoundError, match="apt-get install espeak-ng"):

@@ -41,6 +41,7 @@ def test_pictures(source):
   assert (strawberry[:, 0] > strawberry[:, 2] + 80).sum() > 30
 
 
+@pytest.mark.slow
 def test_drawing_at_another_size():
   assert sources.open("openmoji:?size=33").pictures.shape[1:] == (33, 33, 3)
 
@@ -109,6 +110,7 @@ def test_groups_and_bases_agree_with_the_data_set(data_dir):
   assert [row["emoji"] for row in rows if emoji_groups.base(row["emoji"]) != row["base"].replace("-FE0F", "")] == []
 
 
+@pytest.mark.slow
 def test_equal_drawings_share_a_concept(source):
   concepts: dict[bytes, set[str]] = {}
   for number, picture in enumerate(sources.open("openmoji:?size=48").pictures):

@@ -156,6 +156,7 @@ def in_json(join, specials=clip_bpe.OPENAI_SPECIALS):
   return merges, json.dumps(dict(model=model, added_tokens=[dict(content=specials[1], id=49_407)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("join", [" ".join, list], ids=["strings", "pairs"])
 def test_the_merges_of_a_tokenizer_json(nowhere, tmp_path, join):
   merges, content = in_json(join)

@@ -18,6 +18,7 @@ def units(seed, n=24, d=8):
   return jnp.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "bias"), [(10.0, -10.0), (1.0, 0.0), (14.3, 2.0)])
 def test_equals_the_definition(scale, bias):
   loss, metrics = sigmoid_contrastive(units(0), units(1), scale, bias)
@@ -25,6 +26,7 @@ def test_equals_the_definition(scale, bias):
   assert metrics["bias"] == bias
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["plain", "tiled"])
 def test_gradients_of_scale_and_bias_equal_numerical_ones(implementation):
   image, text = units(0), units(1)
@@ -36,6 +38,7 @@ def test_gradients_of_scale_and_bias_equal_numerical_ones(implementation):
     np.testing.assert_allclose(got, difference / (2 * eps), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_is_stable_for_extreme_scores():
   loss, grad = jax.value_and_grad(lambda s: sigmoid_contrastive(units(0), units(1), s, 0.0)[0])(1e4)
   assert np.isfinite(loss)

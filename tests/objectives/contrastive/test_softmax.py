@@ -25,6 +25,7 @@ def units(seed, n=24, d=8):
   return jnp.asarray(z / np.linalg.norm(z, axis=1, keepdims=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
 def test_equals_the_definition(scale, smoothing):
@@ -34,6 +35,7 @@ def test_equals_the_definition(scale, smoothing):
   assert metrics["scale"] == pytest.approx(scale)
 
 
+@pytest.mark.slow
 def test_perfect_pairs():
   z = jnp.eye(8)
   loss, metrics = softmax_contrastive(z, z, 100.0)
@@ -41,17 +43,20 @@ def test_perfect_pairs():
   assert metrics["accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_is_stable_where_exp_overflows():
   loss, grad = jax.value_and_grad(lambda s: softmax_contrastive(units(0), units(1), s)[0])(1e4)
   assert np.isfinite(loss)
   assert np.isfinite(grad)
 
 
+@pytest.mark.slow
 def test_takes_bfloat16_and_computes_in_float32():
   loss, _ = softmax_contrastive(jnp.asarray(units(0), jnp.bfloat16), jnp.asarray(units(1), jnp.bfloat16), 10.0)
   assert loss.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_gradients_equal_numerical_ones(smoothing):
   image, text = units(0, 6, 4), units(1, 6, 4)
@@ -71,6 +76,7 @@ def test_gradients_equal_numerical_ones(smoothing):
   np.testing.assert_allclose(grads[1], slope, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1, 1), (4, 2, 1), (2, 2, 2)])
 def test_any_sharding_gives_the_same_number(shape):
   mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)

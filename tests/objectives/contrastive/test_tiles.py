@@ -64,6 +64,7 @@ def test_tiles_equal_the_whole(name, n):
   assert_equal(f(*pairs(n), *scalars), plain(*pairs(n), *scalars))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agreement", [0.0, 3.0])
 @pytest.mark.parametrize("name", LOSSES)
 def test_tiles_equal_the_whole_at_size_2560(name, agreement):
@@ -74,6 +75,7 @@ def test_tiles_equal_the_whole_at_size_2560(name, agreement):
   assert_equal(f(*features, *scalars), plain(*features, *scalars))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", MESHES)
 def test_a_ring_equals_the_whole(shape, name):
@@ -87,6 +89,7 @@ def test_a_ring_equals_the_whole(shape, name):
   assert_equal(got, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["plain", "tiled"])
 @pytest.mark.parametrize("agreement", [0.0, 3.0])
 def test_neither_new_nor_learned_pairs_lose_digits(form, agreement):

@@ -28,6 +28,7 @@ def by_pillow(image, box, size, how):
   return np.clip(np.stack([np.asarray(c) for c in channels], -1), 0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 24, 40])
 @pytest.mark.parametrize("name", ["bicubic", "bilinear"])
 def test_crops_are_resized_as_pillow_does(images, name, size):
@@ -38,6 +39,7 @@ def test_crops_are_resized_as_pillow_does(images, name, size):
     np.testing.assert_allclose(y, by_pillow(image, box, size, how), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_boxes_follow_scale_and_ratio():
   ramp = jnp.broadcast_to(jnp.linspace(0, 1, 64)[None, :, None, None], (2000, 64, 64, 1))
   crops = geometry.random_resized_crop(KEY, ramp, 8, scale=(0.25, 0.25), ratio=(1.0, 1.0), interpolation="bilinear")
@@ -46,6 +48,7 @@ def test_boxes_follow_scale_and_ratio():
   assert np.std(crops[:, 0, 0, 0]) > 0.1  # and anywhere
 
 
+@pytest.mark.slow
 def test_flips_and_turns_move_pixels_only(images):
   flipped = geometry.flip_lr(KEY, images, p=1.0)
   np.testing.assert_array_equal(flipped, np.asarray(images)[:, :, ::-1])
@@ -67,6 +70,7 @@ def test_cutout_paints_one_square():
   assert len({tuple(p.ravel()) for p in painted}) > 30
 
 
+@pytest.mark.slow
 def test_random_erasing_paints_a_box_of_some():
   ones = jnp.ones((400, 30, 40, 1))
   hidden = 1 - np.asarray(geometry.random_erasing(KEY, ones, 0.25))[..., 0]
@@ -85,6 +89,7 @@ def pixelwise(function, images):
   return np.array([function(*pixel) for pixel in flat]).reshape(images.shape)
 
 
+@pytest.mark.slow
 def test_hue_and_saturation_equal_colorsys(images):
   def hue(r, g, b):
     h, s, v = colorsys.rgb_to_hsv(r, g, b)
@@ -106,12 +111,14 @@ def test_contrast_keeps_each_channels_mean(images):
   np.testing.assert_allclose(changed.std((1, 2)), images.std((1, 2)) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("brightness", ["multiply", "add"])
 def test_jitter_of_no_strength_changes_nothing(images, brightness):
   amount = color.color_jitter(KEY, images, 0.0, p=1.0, brightness=brightness)
   np.testing.assert_allclose(amount, images, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_jitter_is_drawn_per_example_and_as_often_as_said(images):
   same = jnp.tile(images[:1], (500, 1, 1, 1))
   changed = np.asarray(color.color_jitter(KEY, same, 1.0, p=0.8))
@@ -136,6 +143,7 @@ def test_grayscale_has_one_channel_thrice(images):
   np.testing.assert_allclose(gray[..., 0], np.asarray(images) @ [0.2989, 0.587, 0.114], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_equalize_and_solarize_equal_pillow(images):
   levels = (np.asarray(images) ** 2 * 255).astype(np.uint8)
   equalized = color.equalize(KEY, jnp.asarray(levels / 255.0), p=1.0)
@@ -145,6 +153,7 @@ def test_equalize_and_solarize_equal_pillow(images):
     np.testing.assert_allclose(s * 255, np.asarray(ImageOps.solarize(Image.fromarray(x), 128)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_blur_is_the_sum_over_taps(images):
   deviation, radius = jnp.linspace(0.3, 2, 6), 3
   got = np.asarray(filters.blur(images, deviation, radius))
@@ -156,6 +165,7 @@ def test_blur_is_the_sum_over_taps(images):
     np.testing.assert_allclose(got[i], want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_motion_blur_spreads_a_point_along_a_line():
   """The middle keeps at least a ninth of a point's light, nothing is lost, and directions differ."""
   point = jnp.zeros((200, 21, 21, 3)).at[:, 10, 10].set(1)
@@ -171,6 +181,7 @@ def test_motion_blur_spreads_a_point_along_a_line():
     filters.motion_blur(KEY, point, 4)
 
 
+@pytest.mark.slow
 def test_sobel_finds_edges():
   step = jnp.zeros((1, 8, 8, 3)).at[:, :, 4:].set(1)
   edges = np.asarray(filters.sobel(KEY, step))[0, :, :, 0]
@@ -183,6 +194,7 @@ def test_noise_has_its_deviation():
   assert float(noisy.std()) == pytest.approx(0.1, rel=0.05)
 
 
+@pytest.mark.slow
 def test_built_steps_run_jitted_and_by_their_key(images):
   steps = [("random_resized_crop", 16, {"interpolation": "bilinear"}), ("flip_lr",), ("color_jitter", 0.5),
            ("grayscale",), ("gaussian_blur",)]  # fmt: skip

@@ -21,6 +21,7 @@ def means(pictures):
   return np.asarray(pictures.mean((1, 2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
 def test_the_mean_color_is_that_of_the_target(batch, alphas):
   images, targets = jax.jit(mix.mix, static_argnums=3)(jax.random.key(0), *batch, alphas)
@@ -32,6 +33,7 @@ def test_the_mean_color_is_that_of_the_target(batch, alphas):
   np.testing.assert_allclose(np.asarray(targets)[np.arange(CLASSES), other], 1 - shares, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cutmix_keeps_whole_pixels_of_a_box_and_mixup_blends(batch):
   cut, _ = mix.cutmix(jax.random.key(1), *batch, 1.0)
   blended, _ = mix.mixup(jax.random.key(1), *batch, 1.0)
@@ -46,6 +48,7 @@ def test_cutmix_keeps_whole_pixels_of_a_box_and_mixup_blends(batch):
   assert float(blended[3, 0, 0, 0]) not in (2.0, 3.0)
 
 
+@pytest.mark.slow
 def test_both_halves_are_mixed_each_in_its_way(batch):
   images, _ = mix.mix(jax.random.key(0), *batch, (1.0, 1.0))
   blended = [float(picture.max() - picture.min()) == 0 and float(picture.max()) % 1 > 0 for picture in images]

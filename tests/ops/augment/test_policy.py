@@ -73,6 +73,7 @@ def test_operations_equal_pillow(kind, images):
       assert (off > 0).mean() < 0.02, strength
 
 
+@pytest.mark.slow
 def test_each_image_has_its_own_operation(images):
   """A batch of all kinds gives what each gives alone, and a strength moves none that has no use for it."""
   x = jnp.asarray(np.repeat(images[:1], len(policy.KINDS), 0), jnp.float32)
@@ -84,6 +85,7 @@ def test_each_image_has_its_own_operation(images):
   assert len({np.asarray(y).tobytes() for y in together}) == len(kinds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [("auto_augment",), ("rand_augment", 2, 9)])
 def test_policies_are_drawn_per_image_and_stay_in_range(step, images):
   same = jnp.asarray(np.repeat(images[:1], 64, 0) / 255, jnp.float32)
@@ -95,6 +97,7 @@ def test_policies_are_drawn_per_image_and_stay_in_range(step, images):
   np.testing.assert_array_equal(changed, run(jax.random.key(0), same))
 
 
+@pytest.mark.slow
 def test_imagenet_policies_happen_as_often_as_they_say():
   """The middle of a dark picture gets bright by inversion (3 of 25 sub-policies) and by solarizing from 28 on (1)."""
   dark = jnp.full((3000, 16, 16, 3), 51 / 255)
@@ -102,6 +105,7 @@ def test_imagenet_policies_happen_as_often_as_they_say():
   assert (middle > 0.5).all(-1).mean() == pytest.approx(4 / 25 * 0.6, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rand_augment_of_no_strength_still_equalizes(images):
   """Kinds without a strength are what is left of RandAugment at magnitude 0."""
   same = jnp.asarray(np.repeat(images[:1], 300, 0) / 255, jnp.float32)
@@ -109,6 +113,7 @@ def test_rand_augment_of_no_strength_still_equalizes(images):
   assert moved.mean() == pytest.approx(2 / 14, abs=0.06)  # auto-contrast and equalize
 
 
+@pytest.mark.slow
 def test_rand_augment_leaves_the_rest_as_it_is(images):
   same = jnp.asarray(images[:1].repeat(200, 0), jnp.float32) / 255
   changed = lambda **options: (
