@@ -11,7 +11,8 @@ function once the stem's two halves are added.
 Pictures of depth and heat are cropped and mirrored together with their photographs, a quarter of them is erased in a
 box, and the photographs go through RandAugment and color jitter: the paper's strong recipe for these two, while sounds
 and motion keep the basic one. What the paper gives as RandAug 9/0.5 is read as timm's `rand-m9-mstd0.5`, that is two
-operations that happen half of the time, at 9 of 10 with a deviation of 0.5; jitter 0.4 is SimCLR's at strength 0.5.
+operations that happen half of the time, at 9 of 10 with a deviation of 0.5; a third of the photographs so is sheared,
+turned or moved, their depth or heat not. Jitter 0.4 is SimCLR's at strength 0.5, which turns hues by up to 0.1, too.
 
 Hardware: what the paper used; `--config.mesh.fsdp=8` and `--config.streams.train.micro=8` make it fit on less.
 Expected: the paper's emergent zero-shot, ESC-50 66.9, AudioSet mAP 17.6, NYU-D 54.0, SUN-D 35.1, LLVIP 63.4, Ego4D

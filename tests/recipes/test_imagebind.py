@@ -102,7 +102,37 @@ def test_boxes_are_erased_and_pictures_augmented(parsed, batch):
   changed = np.asarray(found["depth"] != batch["depth"])
   assert changed.any((1, 2, 3)).all()
   assert (np.asarray(found["depth"])[changed] == 0.25).all()
-  np.testing.assert_allclose(found["image"], batch["image"][:, :, ::-1], atol=1e-3)
+  np.testing.assert_allclose(found["image_of_depth"], batch["image"][:, :, ::-1], atol=1e-3)
+  with pytest.raises(ValueError, match="streams of depth must give the fields image and depth; there is no 'image'"):
+    recipe.prepare({"depth": batch["depth"]}, jax.random.key(3))
+
+
+@pytest.mark.slow
+def test_modalities_of_one_stream_augment_their_own_pictures(parsed, params, batch):
+  """Depth and heat mirror the same pictures, each its own copy, and meet those."""
+  depth = dataclasses.replace(parsed.modalities["depth"], augment=(("flip_lr", 1.0),), erase=0.0)
+  both = {"depth": depth, "heat": dataclasses.replace(depth, field="heat")}
+  recipe = recipes.build(dataclasses.replace(parsed, modalities=both))
+  stream = batch | {"heat": batch["depth"]}
+  found = recipe.prepare(stream, jax.random.key(0))
+  np.testing.assert_array_equal(found["image"], batch["image"])
+  for name in both:
+    np.testing.assert_allclose(found[f"image_of_{name}"], batch["image"][:, :, ::-1], atol=1e-3)
+  (image, _), _ = recipe.phase("depth").embed(params, {}, found, jax.random.key(1))
+  wanted = recipe.predict["encode_image"](params, batch["image"][:, :, ::-1])
+  np.testing.assert_allclose(image, wanted, atol=1e-5)
+
+
+def test_what_cannot_be_hidden_is_refused(parsed):
+  modality = dataclasses.replace(parsed.modalities["depth"], erase=0.5)
+  recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
+  with pytest.raises(
+    ValueError, match=r"config\.modalities\.depth\.erase = 0\.5 for inputs of 2 axes; legal: 0, or \[h w"
+  ):
+    recipe.prepare({"image": jnp.zeros((2, 4, 4, 3)), "depth": jnp.zeros((2, 50, 6))}, jax.random.key(0))
+  clips = jnp.ones((2, 3, 8, 8, 1))
+  found = recipe.prepare({"image": jnp.zeros((2, 4, 4, 3)), "depth": clips}, jax.random.key(0))["depth"]
+  assert 0 < (found != clips).any((2, 3, 4)).sum() < 6
 
 
 def test_what_cannot_be_is_refused(parsed, recipe, params, batch):

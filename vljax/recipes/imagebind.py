@@ -38,9 +38,9 @@ class Modality:
     field: None means the modality's name.
     temperature: of its softmax; where training starts if it is `learned`.
     mean, std: the tower reads (x - mean) / std; of texts nothing is taken off.
-    frequency_mask, time_mask: widest band of the input's first and second axis that training hides; 0: none.
+    frequency_mask, time_mask: widest band of the first and second axis of inputs [h w c] that training hides; 0: none.
     erase: the share of inputs [h w c] in which training hides a random box.
-    augment: steps of vljax.ops.augment, on the device, on the pictures that come with the inputs.
+    augment: steps of vljax.ops.augment, on the device, on the pictures as this modality meets them.
     every: its phase is due at steps that this divides.
   """
 
@@ -220,7 +220,7 @@ def _phase(name: str, modality: Modality, encoders: Encoders) -> Paired:
 
   def embed(params, extras, batch, rng):
     _check_fields(name, batch, ("image", field))
-    image = jax.lax.stop_gradient(encoders.encode_image(params, batch["image"]))
+    image = jax.lax.stop_gradient(encoders.encode_image(params, batch[_met(name) if modality.augment else "image"]))
     x = encoders.standard(name, batch[field])
     other = encoders.model.apply({"params": params}, name, x, train=True, rngs={"dropout": rng}, method="encode")
     return (image, other), extras
@@ -268,24 +268,35 @@ def _prepare(modalities: Mapping[str, Modality]) -> Callable[[Batch, Rng], Batch
       field = modality.field or name
       if field not in batch:
         continue
+      _check_fields(name, batch, ("image", field))
       key = jax.random.fold_in(rng, number)
-      batch = batch | {field: _hide(modality, key, batch[field])}
+      batch = batch | {field: _hide(name, modality, key, batch[field])}
       if modality.augment:
         images = steps[name](jax.random.fold_in(key, 3), batch["image"].astype(jnp.float32) / 255)
-        batch = batch | {"image": 255 * images}
+        batch = batch | {_met(name): 255 * images}
     return batch
 
   return prepare
 
 
-def _hide(modality: Modality, rng: Rng, x: Array) -> Array:
+def _met(name: str) -> str:
+  """The field of the pictures as one modality's augmentations leave them: others may read the same stream."""
+  return f"image_of_{name}"
+
+
+def _hide(name: str, modality: Modality, rng: Rng, x: Array) -> Array:
   """Bands and boxes of the inputs set to their mean."""
+  hidden = {key: getattr(modality, key) for key in ("frequency_mask", "time_mask", "erase") if getattr(modality, key)}
+  if hidden and x.ndim < 4:
+    key, value = next(iter(hidden.items()))
+    raise ValueError(f"config.modalities.{name}.{key} = {value} for inputs of {x.ndim - 1} axes; legal: 0, or [h w c]")
   keys = jax.random.split(rng)
   for key, axis, widest in zip(keys, (-3, -2), (modality.frequency_mask, modality.time_mask), strict=True):
     if widest:
       x = masks.band(key, x, x.ndim + axis, widest, modality.mean)
   if modality.erase:
-    x = geometry.random_erasing(jax.random.fold_in(rng, 2), x, modality.erase, fill=modality.mean)
+    each = x.reshape(-1, *x.shape[-3:])
+    x = geometry.random_erasing(jax.random.fold_in(rng, 2), each, modality.erase, fill=modality.mean).reshape(x.shape)
   return x
 
 
