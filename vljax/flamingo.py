@@ -110,8 +110,7 @@ class FlamingoBundle(LanguageBundle):
       picture = path.read_bytes()
     if self.rules.resize != "longest":
       return geometry.preprocess(picture, self.size, self.rules.resize, self.rules.interpolation)
-    mean = tuple(round(255 * float(x)) for x in self.rules.constants[0])
-    return pictures.square(picture, self.size, mean, self.rules.interpolation)
+    return pictures.square(picture, self.size, self.rules.mean_color, self.rules.interpolation)
 
   def read(self, prompts: Sequence[str | Sequence[Part]]) -> Inputs:
     """What the speaker begins with: `tokens`, `real`, `phi` [n t], and `images`, `frames` [n m f ...].

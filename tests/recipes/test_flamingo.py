@@ -113,6 +113,13 @@ def test_pictures_are_padded_or_refused(raw):
 
 
 @pytest.mark.slow
+def test_margins_have_the_color_that_is_subtracted(raw):
+  message = r"config\.streams\.\w+\.transforms: pictures has fill = \(123, 117, 104\), but .* legal: fill = \(128, 128"
+  with pytest.raises(ValueError, match=message):
+    recipes.parse(raw("preprocess.normalize=inception"))
+
+
+@pytest.mark.slow
 def test_the_frames_of_a_clip_are_augmented_alike(raw, tokenizer):
   recipe = recipes.build(
     recipes.parse(raw('augment=[("color_jitter", 1.0, 1.0), ("flip_lr",), ("cutout", 4)]')), tokenizer

@@ -49,6 +49,11 @@ class Preprocess:
     """(mean, std)."""
     return mean_std.mean_std(self.normalize) if isinstance(self.normalize, str) else self.normalize
 
+  @property
+  def mean_color(self) -> tuple[int, ...]:
+    """The mean as a color of 8 bits, which margins have."""
+    return tuple(round(255 * float(x)) for x in self.constants[0])
+
   def apply(self, image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """(x / 255 - mean) / std as one multiply and add; float input counts as [0, 255], too."""
     mean, std = map(jnp.asarray, self.constants)

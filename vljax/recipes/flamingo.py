@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -91,6 +91,17 @@ class Config(Run):
       raise ValueError(
         f"config.preprocess.resize = {self.preprocess.resize!r}; legal: 'longest', since the transform `pictures` pads"
       )
+    for kind, parts in (("streams", self.streams), ("evals", self.evals)):
+      for name, part in parts.items():
+        self._check_margins(f"config.{kind}.{name}.transforms", part.transforms)
+
+  def _check_margins(self, where: str, steps: Sequence[Sequence[Any]]) -> None:
+    """Margins of another color than the bundle's would be seen in training alone."""
+    mean = self.preprocess.mean_color
+    for _, step in transforms.build([step for step in steps if "pictures" in step[:1]], where=where).steps:
+      if step.fill != mean:
+        found = f"{where}: pictures has fill = {step.fill}, but config.preprocess.normalize subtracts {mean}"
+        raise ValueError(f"{found}; legal: fill = {mean}")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
