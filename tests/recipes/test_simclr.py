@@ -59,15 +59,17 @@ def test_views_may_begin_with_two_crops_of_the_host(parsed, batch):
 
 
 def test_both_crops_of_the_host_are_kept(root):
-  load = lambda *keep: recipes.parse(
+  load = lambda *keep, further=(): recipes.parse(
     config.load(
       f"{root}/configs/contrastive/simclr_r50.py:smoke,crops=host",
-      [f"streams.train.transforms=[('decode',), ('two_crops', 16), ('keep', {', '.join(map(repr, keep))})]"],
+      [f"streams.train.transforms=[('keep', 'image'), ('decode',), ('two_crops', 16), {('keep', *keep)}]", *further],
     )
   )
   load("image", "image_other")
   with pytest.raises(ValueError, match=r"config.streams.train.transforms: \('keep', 'image'\) drops 'image_other'"):
     load("image")
+  with pytest.raises(ValueError, match="config.augment crops what two_crops of config.streams.train.transforms has"):
+    load("image", "image_other", further=["augment=[('random_resized_crop', 16)]"])
 
 
 @pytest.mark.slow

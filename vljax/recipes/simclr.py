@@ -94,10 +94,21 @@ class Config(Run):
     for name, evaluation in self.evals.items():
       if evaluation.kind == "online" and not self.classes:
         raise ValueError(f"config.evals.{name}.kind = 'online' asks the classifier, but config.classes = 0 has none")
-    for name, stream in self.streams.items():
-      for step in stream.transforms:
-        if "keep" in step[:1] and OTHER in pictures(self, name) and OTHER not in step:
-          raise ValueError(f"config.streams.{name}.transforms: {tuple(step)} drops {OTHER!r}, which two_crops makes")
+    for name in self.streams:
+      if OTHER in pictures(self, name):
+        self._check_crops(name)
+
+  def _check_crops(self, stream: str) -> None:
+    """The second crop arrives, and neither is cropped again."""
+    steps = self.streams[stream].transforms
+    first = next(i for i, step in enumerate(steps) if "two_crops" in step[:1])
+    for step in steps[first:]:
+      if "keep" in step[:1] and OTHER not in step:
+        raise ValueError(f"config.streams.{stream}.transforms: {tuple(step)} drops {OTHER!r}, which two_crops makes")
+    for key, branch in (("augment", self.augment), ("augment_other", self.augment_other or ())):
+      if any("random_resized_crop" in step[:1] for step in branch):
+        found = f"config.{key} crops what two_crops of config.streams.{stream}.transforms has cropped"
+        raise ValueError(f"{found}; legal: no random_resized_crop there")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
