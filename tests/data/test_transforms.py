@@ -210,6 +210,18 @@ def test_one_channel_of_eight_and_of_sixteen_bits():
     np.testing.assert_allclose(found, 128 / 255, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ("values", "found"),
+  [(np.full((6, 9), 2.7, np.float32), "F, from 2.7"), (np.full((6, 9), 99_999, np.int32), "I, from")],
+)
+def test_depth_in_meters_is_refused(values, found):
+  run = transforms.build([("one_channel", 3)])
+  buffer = io.BytesIO()
+  Image.fromarray(values).save(buffer, "TIFF")
+  with pytest.raises(ValueError, match=f"image is of mode {found}.*; legal: pictures of 8 or 16 bits"):
+    run({"image": buffer.getvalue()})
+
+
 def test_depth_is_cropped_and_mirrored_with_its_image():
   """Depth is the image's red, at half of the size: it still is after the crop."""
   red = np.tile(np.linspace(0, 255, 64), (48, 1)) * np.linspace(0.5, 1, 48)[:, None]

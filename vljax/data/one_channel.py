@@ -1,13 +1,15 @@
 """Pictures of depth and heat: one channel of 8 or 16 bits, alone or in register with a photograph."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vljax.data import decode, images
-from vljax.data.transform import Transform, check_box, check_share, value_of
+from vljax.data.transform import Example, Transform, check_box, check_share, value_of
+
+DEEPEST = 65_535
+"""White in 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,7 @@ class OneChannel(Transform):
   to: str = "depth"
 
   def __call__(self, example, rng):
-    resized = images.resize(_levels(value_of(example, self.field)), self.size, "shortest", "bilinear")
+    resized = images.resize(_levels(example, self.field), self.size, "shortest", "bilinear")
     left, top = ((n - self.size) // 2 for n in resized.size)
     square = resized.crop((left, top, left + self.size, top + self.size))
     return example | {self.to: np.asarray(square, np.float32)[..., None]}
@@ -50,7 +52,7 @@ class AlignedCrop(Transform):
 
   def __call__(self, example, rng):
     image = decode.open_rgb(value_of(example, "image"))
-    other = _levels(value_of(example, self.field))
+    other = _levels(example, self.field)
     wide, high = (b / a for a, b in zip(image.size, other.size, strict=True))
     if abs(wide / high - 1) > 0.02:
       raise ValueError(f"the image has {image.size} pixels, {self.field} {other.size}; legal: the same proportions")
@@ -64,8 +66,12 @@ class AlignedCrop(Transform):
     return example | {"image": first, self.field: np.asarray(second, np.float32)[..., None]}
 
 
-def _levels(found: Any) -> Image.Image:
+def _levels(example: Example, field: str) -> Image.Image:
   """A picture of one channel, of 8 or 16 bits, as floats in [0, 1]."""
-  picture = decode.load(decode.open_any(found))
-  deep = picture.mode.startswith("I")
-  return Image.fromarray(np.asarray(picture if deep else picture.convert("L"), np.float32) / (65_535 if deep else 255))
+  picture = decode.load(decode.open_any(value_of(example, field)))
+  if not picture.mode.startswith(("I", "F")):
+    return Image.fromarray(np.asarray(picture.convert("L"), np.float32) / 255)
+  low, high = picture.getextrema()
+  if picture.mode == "F" or low < 0 or high > DEEPEST:
+    raise ValueError(f"{field} is of mode {picture.mode}, from {low} to {high}; legal: pictures of 8 or 16 bits")
+  return Image.fromarray(np.asarray(picture, np.float32) / DEEPEST)
