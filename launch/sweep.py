@@ -5,7 +5,7 @@
 
 The same command again goes on where the last one stopped; finished runs are not run again. Runs may as well be started
 by hand from the printed commands, wherever there are machines: --table collects what is there. --paper prints the
-paper's numbers of all tables of a file and needs no workdir.
+paper's numbers of all tables of a file, or of the one that is named, and takes no other flag.
 """
 
 import argparse
@@ -22,9 +22,12 @@ def main(argv: list[str]) -> int:
   parser.add_argument("--small", action="store_true", help="the table at a size for two CPU cores")
   parser.add_argument("--print", action="store_true", help="print the commands and do nothing")
   parser.add_argument("--table", action="store_true", help="write the table of what is there and train nothing")
-  parser.add_argument("--paper", action="store_true", help="print the paper's numbers of all tables of the file")
+  parser.add_argument("--paper", action="store_true", help="print the paper's numbers, of all tables if none is named")
   args, overrides = parser.parse_known_args(argv)
   if args.paper:
+    further = [item for item in argv if item.startswith("--") and item.partition("=")[0] not in ("--sweep", "--paper")]
+    if further:
+      parser.error(f"--paper takes --sweep alone, not {' '.join(further)}")
     print(sweep.page(args.sweep), end="")
     return 0
   if not args.workdir:

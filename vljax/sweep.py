@@ -261,15 +261,19 @@ def markdown(found: Mapping[str, Any]) -> str:
   return "\n".join(lines).rstrip() + "\n"
 
 
-def page(file: str) -> str:
-  """The paper's numbers alone of all tables of a file, for reading; rows that have none are left out.
+def page(spec: str) -> str:
+  """The paper's numbers alone of a file's tables, or of the one named after a colon; rows without any are left out.
 
   Raises:
     FileNotFoundError, ValueError: as `load`.
   """
+  file, _, only = spec.partition(":")
+  tables = _tables(file)
+  if only:
+    tables = {only: config_lib.choose(f"table of {file}:", only, tables)}
   lines = [f"# Tables of `{file}`", "", "The papers' numbers as the sweeps have them, made by", "", "```bash"]
-  lines += [f"python launch/sweep.py --sweep={file} --paper", "```", ""]
-  for name, raw in _tables(file).items():
+  lines += [f"python launch/sweep.py --sweep={spec} --paper", "```", ""]
+  for name, raw in tables.items():
     sweep = config_lib.parse(raw, Sweep, name)
     rows = [row for row in sweep.rows if row.paper]
     lines += [f"## {sweep.title}", "", f"`{name}`: {sweep.source}", ""]

@@ -42,6 +42,11 @@ def test_the_papers_numbers_alone_need_no_workdir(root, tmp_path, call):
   out = run("--paper")
   assert out.returncode == 0, out.stderr
   assert "| 0.2 | 0.2 |" in out.stdout.splitlines()
+  program[-1] += ":rate"
+  assert "## Rates" in run("--paper").stdout.splitlines()
+  assert (
+    "--paper takes --sweep alone, not --small --config.steps=5" in run("--paper", "--small", "--config.steps=5").stderr
+  )
   assert "the following arguments are required: --workdir" in run().stderr
 
 
