@@ -12,6 +12,8 @@ python launch/fewshot.py --model=runs/flamingo --to=runs/fewshot --task=class --
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from etils import epath
 
@@ -81,9 +83,9 @@ def main(argv: list[str]) -> int:
   else:
     support = support.per_class(args.per_class, args.seed)
   if args.nearest:
-    sees = bundle if args.nearest == "self" else hub.load(args.nearest)
-    encode = sees.image_features if isinstance(sees, FlamingoBundle) else over_frames(sees.encode_image)
-    choices = {args.seed: Nearest(queries.encode(encode), support.encode(encode))}
+    encode = _encoder(args.nearest, bundle)
+    batch = 64 if args.frames is None else max(1, 64 // args.frames)
+    choices = {args.seed: Nearest(queries.encode(encode, batch), support.encode(encode, batch))}
   else:
     choices = {seed: AtRandom(len(support), seed) for seed in range(args.seed, args.seed + args.seeds)}
   told = {"model": str(args.model), "max_tokens": args.max_tokens, "beams": args.beams, "nearest": args.nearest}
@@ -102,6 +104,16 @@ def main(argv: list[str]) -> int:
       result.write(epath.Path(args.to) / f"shots_{shots}{f'_seed_{seed}' if len(found) > 1 else ''}.jsonl")
     print(json.dumps({"shots": shots, **fewshot.average(list(found.values()))}), flush=True)
   return 0
+
+
+def _encoder(nearest: str, bundle: FlamingoBundle) -> Callable[[list[Any]], Any]:
+  """Features of lists of media by the model that --nearest names."""
+  sees = bundle if nearest == "self" else hub.load(nearest)
+  if isinstance(sees, FlamingoBundle):
+    return sees.image_features
+  if not hasattr(sees, "encode_image"):
+    raise ValueError(f"--nearest={nearest}: that model encodes no pictures; legal: self, or a model that does")
+  return over_frames(sees.encode_image)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,12 @@ def test_clips_are_means_over_their_frames():
   np.testing.assert_allclose(z, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), rtol=1e-6)
 
 
+def test_few_examples_are_encoded_without_filling(examples):
+  asked = []
+  z = examples.only(np.arange(5)).encode(lambda media: asked.append(len(media)) or np.ones((len(media), 2)))
+  assert (asked, z.shape) == ([5], (5, 2))
+
+
 def test_random_choice_follows_from_seed_and_query():
   choose = AtRandom(50, seed=3)
   assert choose(7, 8) == AtRandom(50, seed=3)(7, 8)

@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-from vljax import config, experiment
+from vljax import config, experiment, hub
 from vljax.data import sources
 
 PAIRS = "synthetic:pairs?n=24&size=16&holdout=6"
@@ -93,6 +93,14 @@ def test_clips_of_each_class_near_the_own_features(run, smoke_workdir):
     run(*flags, "--seeds=0")
   with pytest.raises(ValueError, match="--rate and --fps are of videos"):
     run("--rate=2")
+
+
+@pytest.mark.slow
+def test_examples_cannot_be_near_in_a_model_of_texts(run, monkeypatch):
+  load = hub.load
+  monkeypatch.setattr(hub, "load", lambda path: object() if path == "texts" else load(path))
+  with pytest.raises(ValueError, match="--nearest=texts: that model encodes no pictures; legal: self, or a model"):
+    run("--nearest=texts")
 
 
 def test_a_model_that_sees_nothing_is_refused(main, smoke_workdir, tmp_path):

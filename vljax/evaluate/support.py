@@ -111,9 +111,9 @@ class Examples(Sequence[Example]):
     return self.only(np.sort(np.concatenate(chosen)), per_class=count, class_seed=seed)
 
   def encode(self, function: Callable[[list[Any]], Any], batch: int = 64) -> Float[np.ndarray, "n d"]:
-    """Features of the first medium of each example: `function` takes lists of `batch` media."""
+    """Features of the first medium of each example: `function` takes lists of `batch` media, or of all if fewer."""
     media = _First(self)
-    return features.encode(function, media, batch)
+    return features.encode(function, media, min(batch, len(media)))
 
   def _example(self, row: Mapping[str, Any], media: tuple[Any, ...]) -> Example:
     found = lookup(row, self.answer, self.source.name)
