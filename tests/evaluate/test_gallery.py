@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vljax.evaluate.gallery import Gallery
+from vljax.evaluate.gallery import FeatureGallery, Gallery
 
 COLORS = (10, 90, 200)
 
@@ -17,7 +17,8 @@ class Solid:
     return len(COLORS)
 
   def row(self, index):
-    return {"captions": [f"value {COLORS[index]}", f"a {COLORS[index]} picture"], "label": int(COLORS[index] > 128)}
+    captions = [f"value {COLORS[index]}", f"a {COLORS[index]} picture"]
+    return {"key": str(index), "captions": captions, "label": int(COLORS[index] > 128)}
 
   def __getitem__(self, index):
     return self.row(index) | {"image": np.full((2, 2, 3), COLORS[index], np.uint8)}
@@ -50,6 +51,39 @@ def test_captions_know_their_picture(gallery):
   texts, owner = gallery.captions()
   assert texts[2] == "value 90"
   np.testing.assert_array_equal(owner, [0, 0, 1, 1, 2, 2])
+
+
+class EachCaption(Solid):
+  """The same with a row for each caption; the last picture has a key that another one has, too."""
+
+  def __len__(self):
+    return 2 * super().__len__()
+
+  def row(self, index):
+    row = super().row(index // 2)
+    return row | {"key": "1" if index > 3 else row["key"], "captions": [row["captions"][index % 2]]}
+
+  def __getitem__(self, index):
+    return self.row(index) | {"image": super().__getitem__(index // 2)["image"]}
+
+
+@pytest.mark.slow
+def test_a_row_for_each_caption_is_the_same_gallery(gallery):
+  each = Gallery(EachCaption(), lambda example, rng: example, read, batch=2)
+  assert each.captions()[0] == gallery.captions()[0]
+  np.testing.assert_array_equal(each.captions()[1], gallery.captions()[1])
+  assert each.retrieval(PREDICT, 0) == gallery.retrieval(PREDICT, 0)
+  assert len(each.encode_images(PREDICT, 0)) == 6
+
+
+@pytest.mark.slow
+def test_features_of_a_row_for_each_caption():
+  rows = [
+    {"key": str(i), "image_features": circle([c])[0], "text_features": circle([c, c])} for i, c in enumerate(COLORS)
+  ]
+  each = [row | {"text_features": row["text_features"][:1]} for row in rows for _ in range(2)]
+  project = dict.fromkeys(("project_image", "project_text"), lambda params, z: z)
+  assert FeatureGallery(each).retrieval(project, 0) == FeatureGallery(rows).retrieval(project, 0)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from absl import logging
 
 from vljax.data import sources, tokenizers
 from vljax.evaluate import accuracy, features, knn, probe, retrieval, zeroshot
-from vljax.types import Params
+from vljax.types import Int, Params
 
 Encode = Callable[[Params, Any], Any]
 
@@ -40,17 +41,28 @@ class Gallery:
     Raises:
       ValueError: there are none.
     """
-    good, last = [], None
+    return tuple(self._digests)
+
+  @functools.cached_property
+  def _digests(self) -> dict[int, bytes]:
+    good, last = {}, None
     for i in range(len(self.source)):
       try:
-        self._image(i)
-        good.append(i)
+        good[i] = hashlib.blake2b(self._image(i).tobytes(), digest_size=16).digest()
       except (ValueError, OSError, KeyError) as error:
         last = error
         logging.warning("%s: number %d is left out of the evaluation: %s", self.source.name, i, error)
     if not good:
       raise ValueError(f"no example of {self.source.name} can be read; the last error: {last}")
-    return tuple(good)
+    return good
+
+  @functools.cached_property
+  def pictures(self) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """The first example of each picture, and for each example the number of its picture.
+
+    Examples with one key and the same pixels are one picture: a table may have a row for each caption.
+    """
+    return _distinct([(self.row(i)["key"], digest) for i, digest in enumerate(self._digests.values())])
 
   @property
   def examples(self) -> sources.Source:
@@ -69,24 +81,22 @@ class Gallery:
     return self._image(self.usable[index])
 
   def captions(self) -> tuple[list[str], np.ndarray]:
-    """All captions, and for each the index of its picture.
+    """All captions, and for each the number of its picture; see `pictures`.
 
     Raises:
       ValueError: the source has no captions.
     """
-    texts, owner = [], []
-    for i in range(len(self)):
-      found = self.row(i).get("captions")
-      if found is None:
-        raise ValueError(f"retrieval needs captions; {self.source.name} has none")
-      texts += found
-      owner += [i] * len(found)
-    return texts, np.array(owner)
+    found = [self.row(i).get("captions") for i in range(len(self))]
+    if None in found:
+      raise ValueError(f"retrieval needs captions; {self.source.name} has none")
+    return [text for texts in found for text in texts], np.repeat(self.pictures[1], list(map(len, found)))
 
-  def encode_images(self, predict: Mapping[str, Encode], params: Params) -> np.ndarray:
-    """Unit vectors of all pictures, [n d]."""
+  def encode_images(
+    self, predict: Mapping[str, Encode], params: Params, examples: Sequence[int] | None = None
+  ) -> np.ndarray:
+    """Unit vectors of the pictures of some examples, or of all, [n d]."""
     call = lambda indices: predict["encode_image"](params, np.stack([self.image(i) for i in indices]))
-    return features.encode(call, range(len(self)), self.batch)
+    return features.encode(call, range(len(self)) if examples is None else examples, self.batch)
 
   def encode_texts(self, predict: Mapping[str, Encode], params: Params, texts: Sequence[str]) -> np.ndarray:
     """Unit vectors of texts, [m d]."""
@@ -95,7 +105,8 @@ class Gallery:
   def retrieval(self, predict: Mapping[str, Encode], params: Params) -> dict[str, float]:
     """Recall@K of pictures and captions both ways."""
     texts, owner = self.captions()
-    return retrieval.recall(self.encode_images(predict, params), self.encode_texts(predict, params, texts), owner)
+    image_z = self.encode_images(predict, params, self.pictures[0])
+    return retrieval.recall(image_z, self.encode_texts(predict, params, texts), owner)
 
   def zeroshot(
     self,
@@ -188,11 +199,19 @@ class FeatureGallery:
     rows = [self.source[i] for i in range(len(self.source))]
     if "text_features" not in rows[0]:
       raise ValueError(f"retrieval needs features of texts; {self.source.name} has none")
-    owner = np.repeat(np.arange(len(rows)), [len(row["text_features"]) for row in rows])
+    firsts, pictures = _distinct([(row["key"], np.asarray(row["image_features"]).tobytes()) for row in rows])
+    owner = np.repeat(pictures, [len(row["text_features"]) for row in rows])
     found = {
-      "image": [row["image_features"] for row in rows],
+      "image": [rows[i]["image_features"] for i in firsts],
       "text": [z for row in rows for z in row["text_features"]],
     }
     call = lambda name: lambda part: predict[f"project_{name}"](params, np.stack(part))
     image, text = (features.encode(call(name), z, self.batch) for name, z in found.items())
     return retrieval.recall(image, text, owner)
+
+
+def _distinct(items: Sequence[Any]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+  """Where each different item stands first, and for each item the number of its like among these."""
+  numbers: dict[Any, int] = {}
+  of = np.array([numbers.setdefault(item, len(numbers)) for item in items])
+  return np.unique(of, return_index=True)[1], of
