@@ -68,7 +68,7 @@ def train_step(config: Run, batch: dict[str, np.ndarray]) -> tuple[state.State, 
   batch = parallel.arrays.to_global(batch, mesh)
   layout = state.Layout(recipe, batch)
   rate = schedules.build(config.schedule, config.steps)
-  optimisers = {slot: Optimiser(config.optim, rate, cut.live(layout.params)) for slot, cut in layout.splits.items()}
+  optimisers = {slot: Optimiser(config.optim, rate, layout.params, cut=cut) for slot, cut in layout.splits.items()}
   with parallel.use(mesh, rules.DEFAULT):
     fresh, where = state.make(recipe, layout, optimisers, jax.random.key(0), batch, mesh, rules.DEFAULT)
   shares = {name: stream.share for name, stream in config.streams.items()}

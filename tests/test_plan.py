@@ -216,8 +216,10 @@ def trace(parsed, step=0, mesh=None):
   batches = {n: plan.examples(parsed, recipe, s.batch, n) for n, s in parsed.streams.items()}
   layout = states.Layout(recipe, next(iter(batches.values())))
   rate = schedules.build(parsed.schedule, parsed.steps)
-  live = {slot: cut.live(layout.params) for slot, cut in layout.splits.items()}
-  optimisers = {s: Optimiser(parsed.optim, rate, x, parsed.clip, recipe.slots[s].rates) for s, x in live.items()}
+  optimisers = {
+    slot: Optimiser(parsed.optim, rate, layout.params, parsed.clip, recipe.slots[slot].rates, cut)
+    for slot, cut in layout.splits.items()
+  }
   make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, ema=parsed.ema is not None)
   state, where = jax.eval_shape(make, jax.random.key(0), next(iter(batches.values()))), None
   if mesh is not None:

@@ -100,12 +100,19 @@ def test_stack_that_lacks_a_layer():
 
 def test_per_layer_values():
   tree_ = {"a": leaf(0, 2), "blocks": {"w": leaf(1, 3, 2)}}
-  values = tree.per_layer(tree_, lambda name: len(name) + int("/2/" in name))
+  values = tree.split(tree_, ".*").per_layer(tree_, lambda name: len(name) + int("/2/" in name))
   assert values["a"] == 1
   np.testing.assert_array_equal(values["blocks"]["w"], [10, 10, 11])
   scaled = tree.broadcast_layers(values["blocks"]["w"], tree_["blocks"]["w"]) * tree_["blocks"]["w"]
   np.testing.assert_allclose(scaled[2], 11 * tree_["blocks"]["w"][2], rtol=1e-6)
   assert tree.broadcast_layers(3.0, tree_["a"]) == 3.0
+
+
+def test_live_layers_keep_their_names():
+  tree_ = {"a": leaf(0, 2), "x": {"blocks": {"w": leaf(1, 4, 2), "b": leaf(2, 4)}}}
+  split = tree.split(tree_, r"x/blocks/[13]/w")
+  assert tree.flatten(split.per_layer(tree_, lambda name: name)).keys() == {"x/blocks/w"}
+  assert list(split.per_layer(tree_, lambda name: name)["x"]["blocks"]["w"]) == ["x/blocks/1/w", "x/blocks/3/w"]
 
 
 def test_count_and_size():

@@ -34,7 +34,7 @@ def run(
 def start(recipe, batch, *, shares=None, groups=((".*", Group()),), rate=1e-2, ema=None):
   layout = Layout(recipe, batch)
   optimisers = {
-    slot: Optimiser(groups, lambda step: jnp.float32(rate), cut.live(layout.params))
+    slot: Optimiser(groups, lambda step: jnp.float32(rate), layout.params, cut=cut)
     for slot, cut in layout.splits.items()
   }
   state = initialise(recipe, layout, optimisers, jax.random.key(0), batch, ema=ema is not None)

@@ -192,7 +192,7 @@ def _state(parsed: Run, recipe: Recipe, batch: Batch, mesh: AbstractMesh, rules:
   layout = states.Layout(recipe, batch)
   rate = schedules.build(parsed.schedule, parsed.steps)
   optimisers = {
-    slot: Optimiser(parsed.optim, rate, cut.live(layout.params), parsed.clip) for slot, cut in layout.splits.items()
+    slot: Optimiser(parsed.optim, rate, layout.params, parsed.clip, cut=cut) for slot, cut in layout.splits.items()
   }
   options = dict(ema=parsed.ema is not None, frozen_dtype=jnp.bfloat16)
   make = lambda rng, batch: states.initialise(recipe, layout, optimisers, rng, batch, **options)

@@ -101,6 +101,23 @@ class Split:
   def held(self, tree: Any) -> Any:
     return jax.tree.map(lambda m, x: _part(~m, x), self.mask, tree)
 
+  def per_layer(self, tree: Any, value: Callable[[str], Any]) -> Any:
+    """`value(unstacked name)` for each live leaf; for a stack, the array of its live layers' values.
+
+    Args:
+      tree: the whole one, since layers are named by their place in it.
+    """
+
+    def of(keys, mask, leaf):
+      if not np.any(mask):
+        return None
+      name = path(keys)
+      if not mask.ndim:
+        return value(name)
+      return np.array([value(n) for n, live in zip(layer_names(name, leaf), mask, strict=True) if live])
+
+    return jax.tree.map_with_path(of, self.mask, tree)
+
   def merge(self, live: Any, held: Any) -> Any:
     return jax.tree.map(_join, self.mask, live, held, is_leaf=lambda x: x is None)
 
@@ -144,17 +161,6 @@ def split(tree: Any, regex: str) -> Split:
     some = ", ".join(list(_all_names(tree))[:5])
     raise ValueError(f"the regex {regex!r} matches no parameter; the names begin: {some}")
   return Split(mask)
-
-
-def per_layer(tree: Any, value: Callable[[str], Any]) -> Any:
-  """`value(unstacked name)` for each leaf; for a stack, the list of its layers' values as an array."""
-
-  def of(keys, leaf):
-    name = path(keys)
-    names = layer_names(name, leaf)
-    return value(name) if names == (name,) else np.array([value(n) for n in names])
-
-  return jax.tree.map_with_path(of, tree)
 
 
 def broadcast_layers(value: Any, leaf: Any) -> Any:

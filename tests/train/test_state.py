@@ -14,7 +14,7 @@ from vljax.train.state import Layout
 def make(recipe, batch, **options):
   layout = Layout(recipe, batch)
   groups, rate = ((".*", Group()),), lambda step: jnp.float32(0.1)
-  optimisers = {slot: Optimiser(groups, rate, cut.live(layout.params)) for slot, cut in layout.splits.items()}
+  optimisers = {slot: Optimiser(groups, rate, layout.params, cut=cut) for slot, cut in layout.splits.items()}
   init = lambda rng: states.initialise(recipe, layout, optimisers, rng, batch, **options)
   return layout, init
 

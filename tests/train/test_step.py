@@ -7,8 +7,9 @@ import toys
 
 from vljax import tree
 from vljax.train.ema import Ema
-from vljax.train.optim import Group
+from vljax.train.optim import Group, Optimiser
 from vljax.train.recipe import Phase, Recipe
+from vljax.train.state import Layout
 from vljax.train.step import Share, due_at
 
 
@@ -131,6 +132,20 @@ def test_partly_frozen_stack_keeps_its_held_layers_and_gives_them_no_slots():
   np.testing.assert_array_equal(w[:2], state.params["lm"]["blocks"]["w"][:2])
   assert np.abs(w[2] - state.params["lm"]["blocks"]["w"][2]).max() > 1e-3
   assert state.opt["lm"].mu["lm"]["blocks"]["w"].shape == (1, 4, 4)
+
+
+def test_layers_of_a_partly_frozen_stack_have_the_rates_of_their_own_names():
+  """Held layers need no group; a group that names a live layer is found under that name, not its place among these."""
+  recipe = toys.frozen_lm()
+  phase = Phase(
+    name="lm", loss=recipe.phases[0].loss, trains=r"lm/blocks/[12]/w", rates=lambda name: 3.0 if "/1/" in name else 1.0
+  )
+  recipe = Recipe(init=recipe.init, phases=(phase,))
+  groups = ((r"lm/blocks/2/w", Group(lr=10.0)), (r"lm/blocks/1/w", Group()))
+  layout = Layout(recipe, streams()["pairs"])
+  optimiser = Optimiser(groups, lambda step: 0.1, layout.params, rates=phase.rates, cut=layout.splits["lm"])
+  np.testing.assert_array_equal(optimiser.index["lm"]["blocks"]["w"], [1, 0])
+  np.testing.assert_array_equal(optimiser.lr["lm"]["blocks"]["w"], [3.0, 10.0])
 
 
 def test_accumulated_streams_are_the_weighted_sum_of_their_gradients():

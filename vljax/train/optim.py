@@ -81,9 +81,10 @@ class Optimiser:
   Args:
     groups: (regex, group) pairs, first match wins.
     rate: step -> learning rate.
-    live: the live side of the parameters, arrays or shapes.
+    params: all parameters, arrays or shapes.
     clip: the greatest global norm over all live leaves, before the groups' own.
     rates: unstacked name to a further factor of its learning rate.
+    cut: whose live side is trained; None trains all.
 
   Raises:
     ValueError: a live leaf that no group matches, or layers of one stack under different rules.
@@ -93,15 +94,17 @@ class Optimiser:
     self,
     groups: Groups,
     rate: Callable[[Array], Array],
-    live: Params,
+    params: Params,
     clip: float | None = None,
     rates: Callable[[str], float] | None = None,
+    cut: tree.Split | None = None,
   ):
     self.groups, self.rate, self.clip = groups, rate, clip
-    self.index = tree.per_layer(live, lambda name: match(groups, name))
+    cut = cut or tree.split(params, ".*")
     factor = rates or (lambda name: 1.0)
-    self.lr = tree.per_layer(live, lambda name: np.float32(groups[match(groups, name)][1].lr * factor(name)))
-    self.transform = self._transform(live)
+    self.index = cut.per_layer(params, lambda name: match(groups, name))
+    self.lr = cut.per_layer(params, lambda name: np.float32(groups[match(groups, name)][1].lr * factor(name)))
+    self.transform = self._transform(cut.live(params))
 
   def _transform(self, live: Params) -> optax.GradientTransformation:
     labels, rules = {}, {}

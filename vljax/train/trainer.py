@@ -67,10 +67,10 @@ class Trainer:
     self.example = next(iter(examples.values()))
     self.layout = Layout(recipe, self.example)
     rate = schedules.build(config.schedule, config.steps, _scaled_batch(config))
-    trained = tree.flatten(tree.per_layer(self.layout.trained.live(self.layout.params), lambda name: name))
+    trained = tree.flatten(self.layout.trained.per_layer(self.layout.params, lambda name: name))
     check(config.optim, [str(n) for found in trained.values() for n in np.atleast_1d(found)])
     self.optimisers = {
-      slot: Optimiser(config.optim, rate, cut.live(self.layout.params), config.clip, recipe.slots[slot].rates)
+      slot: Optimiser(config.optim, rate, self.layout.params, config.clip, recipe.slots[slot].rates, cut)
       for slot, cut in self.layout.splits.items()
     }
     with self.use():
