@@ -81,6 +81,39 @@ def test_a_signal_in_the_last_step_finds_the_run_done(tmp_path, monkeypatch):
   assert rows(tmp_path, "e/m") == {6: 1.0}
 
 
+def test_an_evaluation_that_fails_at_the_end_costs_no_step(tmp_path, capsys):
+  calls = []
+
+  def fail(predict, params):
+    calls.append("fail")
+    raise ValueError("no such file")
+
+  with pytest.raises(ValueError, match="no such file"):
+    loop.run(recipe(evals={"e": Eval(fail)}), settings(checkpoint={"every": 1000, "keep": 1}), tmp_path)
+  assert load_params(tmp_path, step=6)
+  mended = recipe(evals={"e": Eval(lambda predict, params: calls.append("right") or {"m": 1.0})})
+  for _ in range(2):
+    assert int(loop.run(mended, settings(), tmp_path).step) == 6
+  assert calls == ["fail", "right"]
+  assert rows(tmp_path, "e/m") == {6: 1.0}
+  assert list(rows(tmp_path)) == [1, 2, 3, 4, 5, 6]
+  assert "complete    all 6 steps are done" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_a_signal_forestalled_follows(tmp_path, monkeypatch):
+  calls = []
+  evals = {"e": Eval(lambda predict, params: calls.append(1) or {"m": len(calls)}, every=3)}
+  stop_at(monkeypatch, 3)
+  assert loop.run(recipe(evals=evals), settings(), tmp_path) is None
+  assert calls == []
+  assert loop.run(recipe(evals=evals), settings(), tmp_path) is not None
+  assert rows(tmp_path, "e/m") == {3: 1, 6: 2}
+  stop_at(monkeypatch, 7)
+  assert loop.run(recipe(evals=evals), settings(8), tmp_path) is None
+  assert loop.run(recipe(evals=evals), settings(8), tmp_path) is not None
+  assert rows(tmp_path, "e/m") == {3: 1, 6: 2, 8: 3}
+
+
 def test_evaluations_follow_their_schedule_and_read_the_average(tmp_path):
   seen = []
 

@@ -1,5 +1,5 @@
 """Evaluation: functions of features and predict functions, never of a model, and their schedule."""
 
-from vljax.evaluate.schedule import Eval, run
+from vljax.evaluate.schedule import Eval, due, run
 
-__all__ = ["Eval", "run"]
+__all__ = ["Eval", "due", "run"]

@@ -41,19 +41,20 @@ class Eval:
     return last or (step == 0 and self.first) or (step > 0 and self.every > 0 and step % self.every == 0)
 
 
-def run(
-  evals: Mapping[str, Eval], predict: Predict, params: Params, step: int, *, ema: Params = None, last: bool = False
-) -> dict[str, float]:
-  """What the evaluations due at this step report, as `name/metric`; empty where none is due.
+def due(evals: Mapping[str, Eval], step: int, last: bool = False) -> dict[str, Eval]:
+  """Those that run when `step` steps are done; `last` says that no more follow."""
+  return {name: evaluation for name, evaluation in evals.items() if evaluation.due(step, last)}
+
+
+def run(evals: Mapping[str, Eval], predict: Predict, params: Params, *, ema: Params = None) -> dict[str, float]:
+  """What evaluations report, as `name/metric`.
 
   Args:
-    step: how many steps are done; equal on every process.
+    evals: the same on every process.
     ema: the moving average of the parameters, None where the run keeps none.
-    last: no more steps follow: all evaluations run.
   """
   report: dict[str, float] = {}
   for name, evaluation in evals.items():
-    if evaluation.due(step, last):
-      weights = ema if evaluation.weights == "ema" and ema is not None else params
-      report |= {f"{name}/{metric}": value for metric, value in evaluation(predict, weights).items()}
+    weights = ema if evaluation.weights == "ema" and ema is not None else params
+    report |= {f"{name}/{metric}": value for metric, value in evaluation(predict, weights).items()}
   return report

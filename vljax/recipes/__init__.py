@@ -52,7 +52,7 @@ def evaluate(raw: Any, tokenizer: Tokenizer | None, params: Params) -> dict[str,
   if not raw.get("evals"):
     raise ValueError("this checkpoint brings no evaluations of its own: name a source")
   recipe = build(parse(raw), tokenizer)
-  return schedule.run(recipe.evals, recipe.predict, params, 0, last=True)
+  return schedule.run(recipe.evals, recipe.predict, params)
 
 
 def _module(name: str) -> Any:

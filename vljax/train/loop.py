@@ -11,6 +11,7 @@ from etils import epath
 from vljax.checkpoint import Manager, Metadata, partial, preemption
 from vljax.evaluate import schedule as evaluations
 from vljax.interop.weights import load as load_weights
+from vljax.parallel import processes
 from vljax.train import summary
 from vljax.train.metrics import Goodput, Late, Meter, Row
 from vljax.train.progress import Progress
@@ -18,8 +19,10 @@ from vljax.train.recipe import Due, Recipe
 from vljax.train.run import Run
 from vljax.train.state import State
 from vljax.train.trainer import Trainer
+from vljax.train.writers import FILE as METRICS
 from vljax.train.writers import Multi
 from vljax.train.writers import build as build_writers
+from vljax.train.writers import read as read_metrics
 from vljax.types import Batch
 
 INIT = "init.json"
@@ -72,11 +75,12 @@ def run(
       progress = Progress(config.steps, start, enabled=jax.process_index() == 0)
       for line in summary.lines(trainer, state, workdir, resumed):
         progress.say(line)
-      if start >= config.steps:
+      life = _Life(trainer, manager, writer, progress, goodput, consumed)
+      if start >= config.steps and not life.missed(start):
         progress.say(f"complete    all {config.steps:,} steps are done; a larger config.steps goes on")
         return state
       with progress, preemption.watch() as preempted:
-        return _Loop(trainer, manager, writer, progress, goodput, consumed).run(state, preempted)
+        return life.run(state, preempted)
 
 
 def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) -> tuple[State, dict[str, int], str]:
@@ -102,7 +106,7 @@ def _start(trainer: Trainer, manager: Manager, resize: partial.Resize | None) ->
   return state, {}, resumed
 
 
-class _Loop:
+class _Life:
   """The steps of one process's life."""
 
   def __init__(
@@ -125,8 +129,8 @@ class _Loop:
     self.meter = Meter(self.goodput, last, first)
     self.loaders = self.trainer.loaders(self.consumed)
     try:
-      if first == 0:
-        self._evaluate(state, 0)
+      if self.missed(first):
+        self._evaluate(state, first)
       for step in range(first, last):
         state = self._step(state, step)
         done = step + 1
@@ -135,15 +139,22 @@ class _Loop:
           self._save(state, done, force=True)
           self.progress.say(f"preempted: saved step {done:,}; start the same command again to go on")
           return None
+        if done == last:
+          self._flush()
+        self._save(state, done, force=done == last)
         self._evaluate(state, done)
-        if done < last:
-          self._save(state, done)
-      self._flush()
-      self._save(state, last, force=True)
     finally:
       for loader in self.loaders.values():
         loader.close()
     return state
+
+  def missed(self, step: int) -> bool:
+    """Whether evaluations are due at the step that this life begins with, and an earlier life did not come to them."""
+    path = self.manager.folder.parent / METRICS
+    found = read_metrics(path) if path.exists() else []
+    row = next((row for row in found if row["step"] == step), {})
+    there = (any(key.startswith(f"{name}/") for key in row) for name in self._due(step))
+    return not processes.agree(all(there))
 
   def _step(self, state: State, step: int) -> State:
     due = self.trainer.due(step)
@@ -194,17 +205,20 @@ class _Loop:
     self.progress.update(step, values)
 
   def _evaluate(self, state: State, step: int) -> None:
-    recipe, last = self.trainer.recipe, step == self.config.steps
-    if not any(evaluation.due(step, last) for evaluation in recipe.evals.values()):
+    due = self._due(step)
+    if not due:
       return
     self._flush()
     with self.goodput.track("eval"):
-      report = evaluations.run(recipe.evals, recipe.predict, state.weights, step, ema=state.averaged, last=last)
+      report = evaluations.run(due, self.trainer.recipe.predict, state.weights, ema=state.averaged)
     self.writer.write(step, report)
     for name, value in report.items():
       if not name.endswith("/chance"):
         chance = f" (chance {report[name + '/chance']:.3f})" if name + "/chance" in report else ""
         self.progress.say(f"step {step:,}  {name} {value:.3f}{chance}")
+
+  def _due(self, step: int) -> dict[str, evaluations.Eval]:
+    return evaluations.due(self.trainer.recipe.evals, step, last=step >= self.config.steps)
 
   def _save(self, state: State, step: int, force: bool = False) -> None:
     with self.goodput.track("checkpoint"):
