@@ -135,6 +135,7 @@ def test_a_tokenizer_json_holds_a_cleaning(words, rule):
   made = tokenizers.build("hf_json", path=words, clean=rule)
   content = made.cleaned_by(cleaning.normalizers_of(rule))
   alone = tokenizers.build("hf_json", content=content)
-  for text in ("A DOG, a-cat! [x]^\\", " dog\n\tcat ", string.punctuation, "dog_cat İ Σ"):
+  sigmas = ("ΟΔΟΣ ΣΑΣ. Σ", "ΑΣ'Α ΑΣ' Α.Σ ΑΣ-Α", "ΑΣ\u0301Α ʰΣ aΣΣ")
+  for text in ("A DOG, a-cat! [x]^\\", " dog\n\tcat ", string.punctuation, "dog_cat İ Σ", *sigmas):
     assert alone.encode(text) == made.encode(text)
     assert alone._core.normalizer.normalize_str(text) == cleaning.clean(text, rule)
