@@ -70,15 +70,14 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> list[str]:
 def find(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
   """The options of a language model's tokenizer, as `tokenizers.build` takes them; without its files none, and a note.
 
-  That is tokenizer.json, tokenizer.model, or vocab.json with merges.txt; tokenizer_config.json names special tokens.
+  That is tokenizer.json, tokenizer.model, or vocab.json with merges.txt; the files beside it name special tokens.
 
   Raises:
     ValueError: a file is broken.
   """
-  said = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
-  name = lambda key: value.get("content") if isinstance(value := said.get(key), dict) else value
-  ends = {short: name(f"{short}_token") for short in ("eos", "bos") if name(f"{short}_token")}
-  if (folder / "tokenizer.json").exists():
+  said = _said(folder)
+  ends = {short: said[f"{short}_token"] for short in ("eos", "bos") if said.get(f"{short}_token")}
+  if (folder / HfJson.file).exists():
     return dict(kind="hf_json", path=str(folder), length=length, **ends)
   if (folder / "tokenizer.model").exists():
     return dict(kind="sentencepiece", path=str(folder), length=length, bos=said.get("add_bos_token", True))
