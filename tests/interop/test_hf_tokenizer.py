@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from vljax.data import tokenizers
 from vljax.interop import hf_tokenizer
 
 
@@ -20,3 +23,30 @@ def test_special_tokens_map_speaks_for_a_language_model_where_the_config_is_sile
   in_json(tmp_path, ["<s>", "</s>", "<unk>"], tokenizer_config=dict(eos_token="</s>"), special_tokens_map=tokens)
   wanted = dict(kind="hf_json", path=str(tmp_path), length=8, eos="</s>", bos="<s>")
   assert hf_tokenizer.find(tmp_path, 8, []) == wanted
+
+
+@pytest.fixture
+def spiece(tmp_path):
+  """A folder with a sentencepiece model whose end is `</s>`."""
+  made = tokenizers.train_sentencepiece([f"a {c} thing" for c in "abcdefghijklm"], 20, byte_fallback=False)
+  (tmp_path / "spiece.model").write_bytes(made.vocabulary)
+  return tmp_path
+
+
+def test_a_spiece_model_that_lacks_what_pads_it_is_named(spiece):
+  (spiece / "special_tokens_map.json").write_text(json.dumps(dict(pad_token="<PAD>")))
+  message = "spiece.model, padded with '<PAD>', the pad_token of special_tokens_map.json: .*has no token '<PAD>'"
+  with pytest.raises(ValueError, match=message):
+    hf_tokenizer.siglip(spiece, 8, [])
+  (spiece / "special_tokens_map.json").write_text(json.dumps(dict(pad_token="<unk>")))
+  assert hf_tokenizer.siglip(spiece, 8, [])["pad_id"] == 2
+  (spiece / "special_tokens_map.json").unlink()
+  (spiece / "spiece.model").write_bytes(b"no model")
+  with pytest.raises(ValueError, match="spiece.model, padded with '</s>', the pad_token of SigLIP: not a Sentence"):
+    hf_tokenizer.siglip(spiece, 8, [])
+
+
+def test_a_special_token_that_is_no_name_is_refused(tmp_path):
+  in_json(tmp_path, ["<s>", "</s>", "<unk>"], special_tokens_map=dict(pad_token=["a"]))
+  with pytest.raises(ValueError, match=r"special_tokens_map.json: pad_token = \['a'\]; legal: the name of a token"):
+    hf_tokenizer.pieces_json(tmp_path, 8, siglip=True)

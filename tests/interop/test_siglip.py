@@ -105,7 +105,7 @@ def test_a_tokenizer_json_pads_ends_and_cleans_as_published(folder, pieces, conf
 @pytest.mark.parametrize(
   ("pieces", "config", "message"),
   [
-    (C4, dict(pad_token="<PAD>"), "tokenizer.json has no token '<PAD>', which is said to pad texts"),
+    (C4, dict(pad_token="<PAD>"), "tokenizer.json has no token '<PAD>', the pad_token of tokenizer_config.json"),
     (C4, dict(do_lower_case=False), "tokenizer_config.json: do_lower_case = False; legal: true"),
   ],
 )

@@ -9,7 +9,7 @@ from etils import epath
 from vljax.data import tokenizers
 from vljax.data.tokenizers import HfJson, byte_bpe, cleaning, clip_bpe
 
-SPIECE, TOKENIZER_CONFIG = "spiece.model", "tokenizer_config.json"
+SPIECE, TOKENIZER_CONFIG, TOKENS = "spiece.model", "tokenizer_config.json", "special_tokens_map.json"
 END, GEMMA_END = "</s>", "<eos>"
 FAST = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """The classes whose texts are read by tokenizer.json alone."""
@@ -61,7 +61,7 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> list[str]:
   config = dict(tokenizer_class="CLIPTokenizer", model_max_length=tokenizer.length, do_lower_case=True, **tokens)
   write("vocab.json", {piece: i for i, piece in enumerate(pieces)})
   write(TOKENIZER_CONFIG, config)
-  write("special_tokens_map.json", tokens)
+  write(TOKENS, tokens)
   (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
   lost = tokenizer.clean != "lower"
   return [f"{folder} does not hold the cleaning {tokenizer.clean!r}: CLIPTokenizer lowers the case"] if lost else []
@@ -109,7 +109,12 @@ def siglip(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
     rule = None if fast else "siglip2" if found["eos"] == GEMMA_END else "siglip"
   elif (folder / SPIECE).exists():
     found = dict(kind="sentencepiece", path=str(folder / SPIECE), length=length)
-    found["pad_id"] = tokenizers.build(**found).token_id(said.get("pad_token", END))
+    pad = said.get("pad_token", END)
+    try:
+      found["pad_id"] = tokenizers.build(**found).token_id(pad)
+    except ValueError as error:
+      by = _source(folder, "pad_token", "SigLIP")
+      raise ValueError(f"{folder / SPIECE}, padded with {pad!r}, the pad_token of {by}: {error}") from error
     rule = "siglip"
   else:
     notes.append(f"{folder} brings neither {HfJson.file} nor {SPIECE}: texts must come as ids")
@@ -140,17 +145,30 @@ def pieces_json(folder: epath.Path, length: int, *, siglip: bool) -> dict[str, A
   end = said.get("eos_token") or (GEMMA_END if GEMMA_END in ids else END if siglip and END in ids else None)
   pad = said.get("pad_token") or padding or (END if siglip and end == END else None)
   if pad is not None and pad not in ids:
-    raise ValueError(f"{file} has no token {pad!r}, which is said to pad texts")
+    raise ValueError(f"{file} has no token {pad!r}, the pad_token of {_source(folder, 'pad_token', 'its padding')}")
   return dict(kind=HfJson.kind, path=str(file), length=length, eos=end, pad_id=ids.get(pad, 0))
 
 
 def _said(folder: epath.Path) -> dict[str, Any]:
-  """What tokenizer_config.json says, and special_tokens_map.json where it is silent; tokens by name."""
-  files = [folder / name for name in ("special_tokens_map.json", TOKENIZER_CONFIG)]
-  said = {key: value for file in files if file.exists() for key, value in _json(file).items() if value is not None}
-  return {
-    key: value["content"] if isinstance(value, dict) and "content" in value else value for key, value in said.items()
-  }
+  """What tokenizer_config.json says, and special_tokens_map.json where it is silent; tokens by name.
+
+  Raises:
+    ValueError: a file is broken, or what it says of the end, the begin or the padding is no name of a token.
+  """
+  said = {}
+  for file in (folder / TOKENS, folder / TOKENIZER_CONFIG):
+    for key, value in (_json(file) if file.exists() else {}).items():
+      name = value["content"] if isinstance(value, dict) and "content" in value else value
+      if key in ("eos_token", "bos_token", "pad_token") and not isinstance(name, str | None):
+        raise ValueError(f"{file}: {key} = {value!r}; legal: the name of a token, or an object with it as content")
+      said |= {} if name is None else {key: name}
+  return said
+
+
+def _source(folder: epath.Path, key: str, otherwise: str) -> str:
+  """Which of the files that `_said` reads says a key, for errors."""
+  files = [folder / name for name in (TOKENIZER_CONFIG, TOKENS)]
+  return next((file.name for file in files if file.exists() and _json(file).get(key) is not None), otherwise)
 
 
 def _json(file: epath.Path) -> dict[str, Any]:
