@@ -14,6 +14,9 @@ END, GEMMA_END = "</s>", "<eos>"
 FAST = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """The classes whose texts are read by tokenizer.json alone."""
 
+SIGLIPS = ("Siglip", "Gemma")
+"""What the names of the classes of SigLIP and SigLIP 2 begin with."""
+
 
 def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> list[str]:
   """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, BERT's as `vocab.txt` and its config.
@@ -97,16 +100,18 @@ def siglip(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
 
   Its files' names of special tokens go first. What they leave out is as published: SigLIP ends texts with `</s>`,
   pads with it and cleans texts as SiglipTokenizer does; SigLIP 2 has Gemma's pieces, ends with `<eos>`, pads with
-  `<pad>` and lowers the case. A PreTrainedTokenizerFast does all that by its tokenizer.json.
+  `<pad>` and lowers the case. A PreTrainedTokenizerFast cleans texts by its tokenizer.json alone; how other classes do
+  is not known here, so that texts are left as they are, with a note.
 
   Raises:
     ValueError: a file is broken, or asks for a cleaning that vljax does not know.
   """
   said = _said(folder)
-  fast = str(said.get("tokenizer_class")).startswith(FAST)
+  kind = said.get("tokenizer_class", SIGLIPS[0])
+  usual = str(kind).startswith(SIGLIPS)
   if (folder / HfJson.file).exists():
-    found = pieces_json(folder, length, siglip=not fast)
-    rule = None if fast else "siglip2" if found["eos"] == GEMMA_END else "siglip"
+    found = pieces_json(folder, length, siglip=usual)
+    rule = "siglip2" if found["eos"] == GEMMA_END else "siglip"
   elif (folder / SPIECE).exists():
     found = dict(kind="sentencepiece", path=str(folder / SPIECE), length=length)
     pad = said.get("pad_token", END)
@@ -119,9 +124,14 @@ def siglip(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
   else:
     notes.append(f"{folder} brings neither {HfJson.file} nor {SPIECE}: texts must come as ids")
     return {}
+  if not usual:
+    if not str(kind).startswith(FAST):
+      file = folder / TOKENIZER_CONFIG
+      notes.append(f"{file}: tokenizer_class = {kind!r}, whose cleaning vljax does not know: texts are not cleaned")
+    return found
   if rule == "siglip" and said.get("do_lower_case", True) is not True:
     raise ValueError(f"{folder / TOKENIZER_CONFIG}: do_lower_case = {said['do_lower_case']!r}; legal: true")
-  return found | ({"clean": rule} if rule else {})
+  return found | {"clean": rule}
 
 
 def pieces_json(folder: epath.Path, length: int, *, siglip: bool) -> dict[str, Any]:
