@@ -141,7 +141,7 @@ def pieces_json(folder: epath.Path, length: int, *, siglip: bool) -> dict[str, A
     siglip: whether texts are usually padded with their end, unless it is Gemma's.
 
   Raises:
-    ValueError: a file is broken, or names a token for padding that there is not.
+    ValueError: a file is broken, or names a token for the end or for padding that there is not.
   """
   file, said = folder / HfJson.file, _said(folder)
   content = _json(file)
@@ -154,8 +154,9 @@ def pieces_json(folder: epath.Path, length: int, *, siglip: bool) -> dict[str, A
     raise ValueError(f"{file} is no tokenizer.json: {type(error).__name__}: {error}") from error
   end = said.get("eos_token") or (GEMMA_END if GEMMA_END in ids else END if siglip and END in ids else None)
   pad = said.get("pad_token") or padding or (END if siglip and end == END else None)
-  if pad is not None and pad not in ids:
-    raise ValueError(f"{file} has no token {pad!r}, the pad_token of {_source(folder, 'pad_token', 'its padding')}")
+  for key, name in (("eos_token", end), ("pad_token", pad)):
+    if name is not None and name not in ids:
+      raise ValueError(f"{file} has no token {name!r}, the {key} of {_source(folder, key, 'its padding')}")
   return dict(kind=HfJson.kind, path=str(file), length=length, eos=end, pad_id=ids.get(pad, 0))
 
 

@@ -63,7 +63,7 @@ def test_tokenizer_json(words):
 
 def test_tokenizer_json_end_token(words):
   assert tokenizers.build("hf_json", path=words, length=3, eos="cat")("dog").tolist() == [[3, 4, 0]]
-  with pytest.raises(ValueError, match="no end-of-text token </x>; name it with eos="):
+  with pytest.raises(ValueError, match="/tokenizer.json: the tokenizer.json has no end-of-text token </x>; name it"):
     tokenizers.build("hf_json", path=words, eos="</x>")
 
 

@@ -113,13 +113,18 @@ class HfJson(base.Tokenizer):
     """From a file, a folder that holds tokenizer.json, or the file's content.
 
     Raises:
-      ValueError: neither path nor content, or both.
+      ValueError: neither path nor content, or both; or no such file's content, or an option that does not fit it.
     """
     if (path is None) == (content is None):
       raise ValueError("tokenizer hf_json needs one of the options path and content")
-    data = base.find_file(path, (cls.file,), cls.kind).read_bytes() if content is None else content
-    ends = dict(eos=eos, bos=bos, pad_id=pad_id)
-    return cls(vocabulary=data, length=length, **ends, clean=clean, strict=strict, added=added)
+    options = dict(length=length, eos=eos, bos=bos, pad_id=pad_id, clean=clean, strict=strict, added=added)
+    if content is not None:
+      return cls(vocabulary=content, **options)
+    file = base.find_file(path, (cls.file,), cls.kind)
+    try:
+      return cls(vocabulary=file.read_bytes(), **options)
+    except ValueError as error:
+      raise ValueError(f"{file}: {error}") from error
 
   def __post_init__(self):
     super().__post_init__()
