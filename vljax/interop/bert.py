@@ -131,7 +131,7 @@ def save(path: epath.PathLike, tower: Tower) -> list[str]:
   notes = [] if model.pool == "pooler" else [f"{folder} holds no pooler: the feature is pooled by {model.pool!r}"]
   if not tower.tokenizer:
     return [*notes, f"{folder} holds no tokenizer files"]
-  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer))
+  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer), ended=True)
   return notes
 
 

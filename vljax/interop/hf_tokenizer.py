@@ -18,26 +18,28 @@ SIGLIPS = ("Siglip", "Gemma")
 """What the names of the classes of SigLIP and SigLIP 2 begin with."""
 
 
-def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer) -> list[str]:
+def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer, *, ended: bool) -> list[str]:
   """Write CLIP's tokenizer as `vocab.json`, `merges.txt` and their configs, BERT's as `vocab.txt` and its config.
 
   A `tokenizer.json` is written as it is, with SigLIP's cleaning where the tokenizer has one, the names of its special
   tokens into the config beside it; SigLIP's sentencepiece model as `spiece.model` and its config.
 
+  Args:
+    ended: whether a `tokenizer.json` ends every text, as a text tower wants it; a language model goes on with them.
+
   Returns what was left out, in sentences.
 
   Raises:
-    ValueError: transformers has no class for this kind of tokenizer.
+    ValueError: transformers has no class for this kind of tokenizer, or its files no token that pads texts.
   """
   write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   if isinstance(tokenizer, tokenizers.HfJson):
-    steps = cleaning.normalizers_of(tokenizer.clean)
-    (folder / tokenizer.file).write_bytes(tokenizer.cleaned_by(steps) if steps else tokenizer.vocabulary)
+    (folder / tokenizer.file).write_bytes(tokenizer.standalone(ended=ended))
     pad = tokenizer.piece(tokenizer.pad_id) if tokenizer.pad_id or tokenizer.clean else None
     ends = dict(eos_token=tokenizer.eos, bos_token=tokenizer.bos, pad_token=pad)
     config = dict(tokenizer_class=FAST[0], model_max_length=tokenizer.length)
     write(TOKENIZER_CONFIG, config | {key: name for key, name in ends.items() if name})
-    lost = tokenizer.clean and not steps
+    lost = tokenizer.clean and not cleaning.normalizers_of(tokenizer.clean)
     return [f"{folder / tokenizer.file} does not hold the cleaning {tokenizer.clean!r}"] if lost else []
   if isinstance(tokenizer, tokenizers.SentencePiece) and tokenizer.clean == "siglip":
     (folder / SPIECE).write_bytes(tokenizer.vocabulary)

@@ -192,7 +192,7 @@ def save(path: epath.PathLike, tower: Tower, family: str) -> list[str]:
   safetensors_reader.write(folder / WEIGHTS[0], state)
   if not tower.tokenizer:
     return [f"{folder} holds no tokenizer files"]
-  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer))
+  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer), ended=False)
   return []
 
 
