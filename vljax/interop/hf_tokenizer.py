@@ -34,16 +34,18 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer, *, ended: bool) ->
   """
   write = lambda name, content: (folder / name).write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
   if isinstance(tokenizer, tokenizers.HfJson):
+    pad = _pad(folder, tokenizer)
     (folder / tokenizer.file).write_bytes(tokenizer.standalone(ended=ended))
-    pad = tokenizer.piece(tokenizer.pad_id) if tokenizer.pad_id or tokenizer.clean else None
-    ends = dict(eos_token=tokenizer.eos, bos_token=tokenizer.bos, pad_token=pad)
+    # A language model's piece 0 may be a letter, which transformers would cut out of texts if it padded them.
+    named = pad if ended or tokenizer.pad_id else None
+    ends = dict(eos_token=tokenizer.piece(tokenizer.eos_id), bos_token=tokenizer.bos, pad_token=named)
     config = dict(tokenizer_class=FAST[0], model_max_length=tokenizer.length)
     write(TOKENIZER_CONFIG, config | {key: name for key, name in ends.items() if name})
     lost = tokenizer.clean and not cleaning.normalizers_of(tokenizer.clean)
     return [f"{folder / tokenizer.file} does not hold the cleaning {tokenizer.clean!r}"] if lost else []
   if isinstance(tokenizer, tokenizers.SentencePiece) and tokenizer.clean == "siglip":
+    ends = dict(eos_token=tokenizer.piece(tokenizer.eos_id), pad_token=_pad(folder, tokenizer))
     (folder / SPIECE).write_bytes(tokenizer.vocabulary)
-    ends = dict(eos_token=tokenizer.piece(tokenizer.eos_id), pad_token=tokenizer.piece(tokenizer.pad_id))
     write(TOKENIZER_CONFIG, dict(tokenizer_class="SiglipTokenizer", model_max_length=tokenizer.length, **ends))
     return []
   if isinstance(tokenizer, tokenizers.WordPiece):
@@ -70,6 +72,15 @@ def save(folder: epath.Path, tokenizer: tokenizers.Tokenizer, *, ended: bool) ->
   (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
   lost = tokenizer.clean != "lower"
   return [f"{folder} does not hold the cleaning {tokenizer.clean!r}: CLIPTokenizer lowers the case"] if lost else []
+
+
+def _pad(folder: epath.Path, tokenizer: HfJson | tokenizers.SentencePiece) -> str:
+  if tokenizer.pad_id >= tokenizer.pieces:
+    raise ValueError(
+      f"{folder}: pad_id = {tokenizer.pad_id} is {tokenizer.added[tokenizer.pad_id - tokenizer.pieces]!r}, which the "
+      f"vocabulary itself lacks; legal: 0 to {tokenizer.pieces - 1}"
+    )
+  return tokenizer.piece(tokenizer.pad_id)
 
 
 def find(folder: epath.Path, length: int, notes: list[str]) -> dict[str, Any]:
