@@ -101,6 +101,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   if siglip and model.bias_init is None:
     limits.add("scores without a bias beside a text projection with one", "both")
   limits.tokenizer(imported.tokenizer, *(("hf_json", "sentencepiece") if siglip else ("clip_bpe",)))
+  limits.cleaning(imported.tokenizer, "clip_bpe", *CLEAN)
   content = {"model_cfg": _model_cfg(model, imported.tokenizer, limits), "preprocess_cfg": dict(imported.preprocess)}
   limits.close()
   if siglip:
