@@ -113,6 +113,7 @@ def save(path: epath.PathLike, imported: Imported, *, half: bool = False) -> lis
   if not largest_id_ends(model.text):
     limits.add(f"text.pool = {model.text.pool!r}", "'argmax'")
   limits.tokenizer(imported.tokenizer, "clip_bpe")
+  limits.cleaning(imported.tokenizer, "clip_bpe", "lower")
   limits.preprocess(imported.preprocess, clip_preprocess(model.image.image_size))
   limits.close()
   state = to_state(imported.params, model, str(path))
