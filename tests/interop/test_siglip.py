@@ -139,6 +139,15 @@ def test_a_tokenizer_json_comes_back(folder, tmp_path, clean):
   assert (again("DOG").tolist() == ours("DOG").tolist()) == (not lost)
 
 
+@pytest.mark.parametrize("kind", ["clip_bpe", "wordpiece"])
+def test_a_tokenizer_that_is_no_siglips_has_no_place_in_it(folder, tmp_path, kind):
+  found = interop.load(folder)
+  found.tokenizer = dict(kind=kind, length=8)
+  with pytest.raises(ValueError, match=f"the tokenizer '{kind}' .*'hf_json' or 'sentencepiece'; launch/convert"):
+    interop.save(tmp_path / "a", found, "siglip")
+  assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.slow
 def test_a_sentencepiece_model_comes_back_where_it_cleans_as_siglips(folder, tmp_path):
   tokenizers.train_sentencepiece([f"a {c} thing" for c in "abcdefghijklm"], 20, tmp_path / "spm", byte_fallback=False)

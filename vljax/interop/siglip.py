@@ -102,11 +102,8 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
     limits.one_of(name, getattr(model, name), {value: value})
   if model.bias_init is None:
     limits.add("scores without a bias", "one")
-  if imported.tokenizer.get("kind") == "sentencepiece" and imported.tokenizer.get("clean") != "siglip":
-    limits.add(
-      f"the tokenizer 'sentencepiece' with clean = {imported.tokenizer.get('clean')!r}",
-      "'siglip'; launch/convert.py --drop_tokenizer leaves it out",
-    )
+  limits.tokenizer(imported.tokenizer, "hf_json", "sentencepiece")
+  limits.cleaning(imported.tokenizer, "sentencepiece", "siglip")
   contents = {CONFIG: _siglip_config(model, limits), PREPROCESSOR: _preprocessor(imported.preprocess, limits)}
   limits.close()
   state = names.to_theirs(TABLE, imported.params, str(path))
