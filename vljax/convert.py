@@ -33,6 +33,9 @@ FORMATS = (*DUAL, TRUNK, *language_models.FAMILIES)
 TOLERANCE = 1e-5
 """How far features of source and target may lie apart; they are equal where both hold float32."""
 
+TEXTS = ("a dog", "Two Cats,\n near_the-river! ", "&lt;b&gt; it's 3", "ΟΔΟΣ é", "", "dog " * 99)
+"""What the tokenizers of source and target are compared on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -94,7 +97,8 @@ def _convert_dual(
     found = dataclasses.replace(found, tokenizer={})
   left_out = write(target, found, format)
   again = read(target, format=format)
-  return Report(tree.count(found.params), compare(found, again), (*found.notes, *left_out))
+  notes = (*found.notes, *left_out, *_other_ids(target, found, again))
+  return Report(tree.count(found.params), compare(found, again), notes)
 
 
 def _convert_trunk(source: epath.PathLike, target: epath.Path) -> Report:
@@ -212,6 +216,20 @@ def _texts(model: DualEncoder, rng: np.random.Generator, batch: int) -> Int[np.n
   for row, last in zip(tokens, np.linspace(1, text.length - 1, batch).astype(int), strict=True):
     row[last], row[last + 1 :] = end, 0
   return tokens
+
+
+def _other_ids(target: epath.Path, found: Imported, again: Imported) -> list[str]:
+  """What became of the tokenizer, in sentences: nothing where it comes back as it was."""
+  if not found.tokenizer:
+    return []
+  if not again.tokenizer:
+    return [f"{target} is read without the tokenizer of its source"]
+  try:
+    before, after = (tokenizers.build(**{**x.tokenizer, "strict": False})(TEXTS) for x in (found, again))
+  except FileNotFoundError as error:
+    return [f"{target}: its tokenizer was not compared: {error}"]
+  other = [text for text, a, b in zip(TEXTS, before, after, strict=True) if not np.array_equal(a, b)]
+  return [f"{target} is read with another tokenizer than its source: {other[0]!r} gets other ids"] if other else []
 
 
 def _write_workdir(target: epath.Path, found: Imported) -> list[str]:

@@ -13,7 +13,7 @@ from vljax import convert, hub, interop, recipes, tree
 from vljax.checkpoint import Manager, Metadata
 from vljax.data import tokenizers
 from vljax.data.tokenizers import clip_bpe
-from vljax.interop import torchvision
+from vljax.interop import hf_tokenizer, hugging_face, torchvision
 from vljax.interop.imported import Imported, clip_preprocess
 from vljax.layers.batch_norm import STATISTICS
 from vljax.models import dual_encoder, fitting
@@ -136,6 +136,25 @@ def test_towers_of_unlike_activations(program, tmp_path, capsys):
   assert "differ by at most 0\n" in capsys.readouterr().out
   with pytest.raises(ValueError, match="the format open_clip cannot hold text.activation = 'gelu'"):
     program(["--from", str(tmp_path / "x"), "--to", str(tmp_path / "z"), "--format", "open_clip"])
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_does_not_come_back_is_noted(imported, tmp_path):
+  found = Imported(**vars(imported))
+  found.tokenizer = {**imported.tokenizer, "clean": "whitespace", "strict": True}
+  convert.write(tmp_path / "run", found, "vljax")
+  notes = convert.convert(tmp_path / "run", tmp_path / "x", "hf").notes
+  assert f"{tmp_path}/x is read with another tokenizer than its source: {convert.TEXTS[1]!r} gets other ids" in notes
+  assert convert.convert(tmp_path / "run", tmp_path / "y", "open_clip").notes == ()
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_is_lost_is_noted(imported, tmp_path, monkeypatch):
+  convert.write(tmp_path / "x.pt", imported, "openai")
+  monkeypatch.setattr(hf_tokenizer, "save", lambda *arguments, **options: [])
+  monkeypatch.setattr(hugging_face, "own_clip_tokenizer", lambda *arguments: {})
+  notes = convert.convert(tmp_path / "x.pt", tmp_path / "y", "hf").notes
+  assert f"{tmp_path}/y is read without the tokenizer of its source" in notes
 
 
 def test_nothing_is_overwritten(imported, program, tmp_path):
