@@ -14,7 +14,7 @@ from vljax import hub, interop, recipes, tree
 from vljax.checkpoint import Manager, Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.checkpoint.load import load_metadata
-from vljax.data import tokenizers, vocabulary
+from vljax.data import packages, tokenizers, vocabulary
 from vljax.interop import Imported, language, language_models, torchvision
 from vljax.layers.batch_norm import STATISTICS, variables
 from vljax.models import decoder, resnet
@@ -78,6 +78,8 @@ def convert(
     raise FileExistsError(f"{target} exists already; name a new path")
   if activation and format not in DUAL:
     raise ValueError(f"activation = {activation!r} of a dual encoder, which the format {format} does not hold")
+  if not interop.published.is_published(source) and not packages.resolve(source).exists():
+    raise FileNotFoundError(f"{source} does not exist")
   if format == TRUNK:
     report = _convert_trunk(source, target)
   elif format in language_models.FAMILIES:
@@ -133,7 +135,9 @@ def _convert_trunk(source: epath.PathLike, target: epath.Path) -> Report:
 
 def _convert_language(source: epath.PathLike, target: epath.Path, family: str, drop_tokenizer: bool) -> Report:
   if not language.is_language(source):
-    raise ValueError(f"{source} holds no language model, which the format {family} is for; legal: {', '.join(DUAL)}")
+    workdir = _workdir(source)
+    why = (workdir and _no_dual_encoder(workdir)) or f"legal: {', '.join(DUAL)}"
+    raise ValueError(f"{source} holds no language model, which the format {family} is for; {why}")
   found = language.load(source)
   if drop_tokenizer:
     found.tokenizer = {}
@@ -151,21 +155,15 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   Raises:
     FileNotFoundError, ValueError: as `hub.load`, or no dual encoder; says what it is and which formats hold that.
   """
-  path = epath.Path(source).expanduser()
-  published = isinstance(source, str) and interop.published.is_published(source)
-  if published or not (path / metadata_lib.FILE).exists():
+  path = _workdir(source)
+  if path is None:
     if format is None and language.is_language(source):
       raise ValueError(f"{source} is a language model; legal formats: {', '.join(language_models.FAMILIES)}")
-    return interop.load(source if published else path, format=format, activation=activation)
-  recipe = load_metadata(path).config.get("recipe")
-  if recipe in ("simclr", "classification"):
-    raise ValueError(f"{path} is a run of the recipe {recipe}, which knows no texts; legal formats: {TRUNK}")
-  if recipe == "flamingo":
-    raise ValueError(f"{path} is a run of the recipe flamingo, which is written in no other format")
+    source = source if interop.published.is_published(source) else epath.Path(source).expanduser()
+    return interop.load(source, format=format, activation=activation)
+  if why := _no_dual_encoder(path):
+    raise ValueError(why)
   bundle = hub.load(path)
-  if not isinstance(bundle.model, DualEncoder):
-    more = ", ".join(sorted(set(bundle.modalities) - {"image", "text"}))
-    raise ValueError(f"{path} encodes {more} besides pictures and texts, which no other format holds")
   mean, std = bundle.rules.constants
   tokenizer = bundle.tokenizer
   return Imported(
@@ -185,6 +183,25 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
     tokenizer={} if tokenizer is None else _options(tokenizer, path / vocabulary.FOLDER),
     notes=list(bundle.notes),
   )
+
+
+def _workdir(source: epath.PathLike) -> epath.Path | None:
+  path = epath.Path(source).expanduser()
+  return None if interop.published.is_published(source) or not (path / metadata_lib.FILE).exists() else path
+
+
+def _no_dual_encoder(workdir: epath.Path) -> str | None:
+  """Why a run's model is no dual encoder of pictures and texts, and which formats hold it; None if it is one."""
+  config = load_metadata(workdir).config
+  recipe = config.get("recipe")
+  if recipe in ("simclr", "classification"):
+    return f"{workdir} is a run of the recipe {recipe}, which knows no texts; legal formats: {TRUNK}"
+  if recipe == "flamingo":
+    return f"{workdir} is a run of the recipe flamingo, which is written in no other format"
+  if recipe == "imagebind":
+    more = ", ".join(sorted(config["modalities"]))
+    return f"{workdir} encodes {more} besides pictures and texts, which no other format holds"
+  return None
 
 
 def write(target: epath.PathLike, found: Imported, format: str) -> list[str]:

@@ -163,9 +163,10 @@ def test_nothing_is_overwritten(imported, program, tmp_path):
     program(["--from", str(tmp_path / "x.pt"), "--to", str(tmp_path), "--format", "hf"])
 
 
-def test_no_source(program, tmp_path):
+@pytest.mark.parametrize("format", ["hf", "torchvision", "llama"])
+def test_no_source(program, tmp_path, format):
   with pytest.raises(FileNotFoundError, match="none does not exist"):
-    program(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "y"), "--format", "hf"])
+    program(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "y"), "--format", format])
 
 
 def test_a_target_that_differs_is_found(imported):
@@ -214,7 +215,7 @@ def test_a_run_without_texts_is_no_dual_encoder(seeing, program, tmp_path):
     ValueError, match=r"is a run of the recipe \w+, which knows no texts; legal formats: torchvision"
   ):
     program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "hf"])
-  with pytest.raises(ValueError, match="run holds no language model, which the format llama is for"):
+  with pytest.raises(ValueError, match=r"run holds no language model, .* llama is for; .*legal formats: torchvision$"):
     program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "llama"])
   with pytest.raises(ValueError, match=r"unknown ending of a file of torch's '.npz'"):
     program(["--from", str(seeing), "--to", str(tmp_path / "x.npz"), "--format", "torchvision"])
@@ -232,6 +233,8 @@ def test_a_flamingo_is_written_in_no_other_format(program, tmp_path):
   manager.close()
   with pytest.raises(ValueError, match="run is a run of the recipe flamingo, which is written in no other format"):
     program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "hf"])
+  with pytest.raises(ValueError, match="llama is for; .*flamingo, which is written in no other format"):
+    program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "llama"])
 
 
 @pytest.mark.slow
