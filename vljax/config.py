@@ -90,15 +90,15 @@ def parse(config: Any, schema: type[T], where: str = "config") -> T:
   return schema(**values)
 
 
-def unknown(what: str, name: str, legal: Iterable[str]) -> str:
+def unknown(what: str, name: Any, legal: Iterable[str]) -> str:
   """The one sentence for a misspelt name: what was found, the nearest legal name, and all of them."""
   legal = sorted(map(str, legal))
-  near = difflib.get_close_matches(name, legal, 1, 0.5)
+  near = difflib.get_close_matches(str(name), legal, 1, 0.5)
   hint = f"; did you mean {near[0]!r}?" if near else ";"
   return f"unknown {what}{hint} legal: {', '.join(legal)}"
 
 
-def choose(what: str, name: str, options: Mapping[str, T]) -> T:
+def choose(what: str, name: Any, options: Mapping[str, T]) -> T:
   """`options[name]`, or a ValueError with the nearest legal name."""
   if name not in options:
     raise ValueError(unknown(f"{what} {name!r}", name, options))

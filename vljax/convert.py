@@ -14,7 +14,7 @@ from vljax import hub, interop, recipes, tree
 from vljax.checkpoint import Manager, Metadata
 from vljax.checkpoint import metadata as metadata_lib
 from vljax.checkpoint.load import load_metadata
-from vljax.data import tokenizers, vocabulary
+from vljax.data import packages, tokenizers, vocabulary
 from vljax.interop import Imported, language, language_models, torchvision
 from vljax.layers.batch_norm import STATISTICS, variables
 from vljax.models import decoder, resnet
@@ -32,6 +32,9 @@ FORMATS = (*DUAL, TRUNK, *language_models.FAMILIES)
 
 TOLERANCE = 1e-5
 """How far features of source and target may lie apart; they are equal where both hold float32."""
+
+TEXTS = ("a dog", "Two Cats,\n near_the-river! ", "&lt;b&gt; it's 3", "ΟΔΟΣ é", "", "dog " * 99)
+"""What the tokenizers of source and target are compared on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,8 @@ def convert(
     raise FileExistsError(f"{target} exists already; name a new path")
   if activation and format not in DUAL:
     raise ValueError(f"activation = {activation!r} of a dual encoder, which the format {format} does not hold")
+  if not interop.published.is_published(source) and not packages.resolve(source).exists():
+    raise FileNotFoundError(f"{source} does not exist")
   if format == TRUNK:
     report = _convert_trunk(source, target)
   elif format in language_models.FAMILIES:
@@ -94,7 +99,8 @@ def _convert_dual(
     found = dataclasses.replace(found, tokenizer={})
   left_out = write(target, found, format)
   again = read(target, format=format)
-  return Report(tree.count(found.params), compare(found, again), (*found.notes, *left_out))
+  notes = (*found.notes, *left_out, *_other_ids(target, found, again))
+  return Report(tree.count(found.params), compare(found, again), notes)
 
 
 def _convert_trunk(source: epath.PathLike, target: epath.Path) -> Report:
@@ -129,7 +135,9 @@ def _convert_trunk(source: epath.PathLike, target: epath.Path) -> Report:
 
 def _convert_language(source: epath.PathLike, target: epath.Path, family: str, drop_tokenizer: bool) -> Report:
   if not language.is_language(source):
-    raise ValueError(f"{source} holds no language model, which the format {family} is for; legal: {', '.join(DUAL)}")
+    workdir = _workdir(source)
+    why = (workdir and _no_dual_encoder(workdir)) or f"legal: {', '.join(DUAL)}"
+    raise ValueError(f"{source} holds no language model, which the format {family} is for; {why}")
   found = language.load(source)
   if drop_tokenizer:
     found.tokenizer = {}
@@ -147,21 +155,15 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
   Raises:
     FileNotFoundError, ValueError: as `hub.load`, or no dual encoder; says what it is and which formats hold that.
   """
-  path = epath.Path(source).expanduser()
-  published = isinstance(source, str) and interop.published.is_published(source)
-  if published or not (path / metadata_lib.FILE).exists():
+  path = _workdir(source)
+  if path is None:
     if format is None and language.is_language(source):
       raise ValueError(f"{source} is a language model; legal formats: {', '.join(language_models.FAMILIES)}")
-    return interop.load(source if published else path, format=format, activation=activation)
-  recipe = load_metadata(path).config.get("recipe")
-  if recipe in ("simclr", "classification"):
-    raise ValueError(f"{path} is a run of the recipe {recipe}, which knows no texts; legal formats: {TRUNK}")
-  if recipe == "flamingo":
-    raise ValueError(f"{path} is a run of the recipe flamingo, which is written in no other format")
+    source = source if interop.published.is_published(source) else epath.Path(source).expanduser()
+    return interop.load(source, format=format, activation=activation)
+  if why := _no_dual_encoder(path):
+    raise ValueError(why)
   bundle = hub.load(path)
-  if not isinstance(bundle.model, DualEncoder):
-    more = ", ".join(sorted(set(bundle.modalities) - {"image", "text"}))
-    raise ValueError(f"{path} encodes {more} besides pictures and texts, which no other format holds")
   mean, std = bundle.rules.constants
   tokenizer = bundle.tokenizer
   return Imported(
@@ -181,6 +183,25 @@ def read(source: epath.PathLike, *, format: str | None = None, activation: str |
     tokenizer={} if tokenizer is None else _options(tokenizer, path / vocabulary.FOLDER),
     notes=list(bundle.notes),
   )
+
+
+def _workdir(source: epath.PathLike) -> epath.Path | None:
+  path = epath.Path(source).expanduser()
+  return None if interop.published.is_published(source) or not (path / metadata_lib.FILE).exists() else path
+
+
+def _no_dual_encoder(workdir: epath.Path) -> str | None:
+  """Why a run's model is no dual encoder of pictures and texts, and which formats hold it; None if it is one."""
+  config = load_metadata(workdir).config
+  recipe = config.get("recipe")
+  if recipe in ("simclr", "classification"):
+    return f"{workdir} is a run of the recipe {recipe}, which knows no texts; legal formats: {TRUNK}"
+  if recipe == "flamingo":
+    return f"{workdir} is a run of the recipe flamingo, which is written in no other format"
+  if recipe == "imagebind":
+    more = ", ".join(sorted(config["modalities"]))
+    return f"{workdir} encodes {more} besides pictures and texts, which no other format holds"
+  return None
 
 
 def write(target: epath.PathLike, found: Imported, format: str) -> list[str]:
@@ -212,6 +233,20 @@ def _texts(model: DualEncoder, rng: np.random.Generator, batch: int) -> Int[np.n
   for row, last in zip(tokens, np.linspace(1, text.length - 1, batch).astype(int), strict=True):
     row[last], row[last + 1 :] = end, 0
   return tokens
+
+
+def _other_ids(target: epath.Path, found: Imported, again: Imported) -> list[str]:
+  """What became of the tokenizer, in sentences: nothing where it comes back as it was."""
+  if not found.tokenizer:
+    return []
+  if not again.tokenizer:
+    return [f"{target} is read without the tokenizer of its source"]
+  try:
+    before, after = (tokenizers.build(**{**x.tokenizer, "strict": False})(TEXTS) for x in (found, again))
+  except FileNotFoundError as error:
+    return [f"{target}: its tokenizer was not compared: {error}"]
+  other = [text for text, a, b in zip(TEXTS, before, after, strict=True) if not np.array_equal(a, b)]
+  return [f"{target} is read with another tokenizer than its source: {other[0]!r} gets other ids"] if other else []
 
 
 def _write_workdir(target: epath.Path, found: Imported) -> list[str]:

@@ -13,6 +13,7 @@ from vljax.interop import bert
 from vljax.interop.tower import Tower
 from vljax.models import bert as models
 
+WORDS = '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"</s>": 0}, "unk_token": "</s>"}}'
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", *(f"##{c}" for c in "abcdefgh")]
 
 
@@ -35,6 +36,17 @@ def test_everything_comes_back(tower, tmp_path):
   assert found.config["pool"] == tower.config["pool"]
   jax.tree.map(np.testing.assert_array_equal, found.weights, tower.weights)
   assert tokenizers.build(**found.tokenizer)("abc").tolist() == tokenizers.build(**tower.tokenizer)("abc").tolist()
+
+
+def test_what_becomes_of_the_tokenizer_is_noted(tower, tmp_path):
+  notes = bert.save(tmp_path / "a", tower)
+  tower.tokenizer = dict(kind="clip_bpe", path=str(tmp_path / "none"))
+  *same, missing = bert.save(tmp_path / "b", tower)
+  assert len(same) == len(notes)
+  assert missing.startswith(f"{tmp_path}/b holds no tokenizer files: tokenizer clip_bpe: there is no vocabulary")
+  (tmp_path / "tokenizer.json").write_text(WORDS)
+  tower.tokenizer = dict(kind="hf_json", path=str(tmp_path), clean="lower")
+  assert bert.save(tmp_path / "c", tower)[-1] == f"{tmp_path}/c/tokenizer.json does not hold the cleaning 'lower'"
 
 
 def test_sentence_transformers_say_the_pooling(tower, tmp_path):

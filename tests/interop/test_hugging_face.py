@@ -200,6 +200,20 @@ def test_the_folders_own_vocabulary_goes_first(make, tmp_path, monkeypatch, form
   assert ids["a"] == [256 + byte("a")]
   assert ids["ab"] == [byte("a"), 256 + byte("b")], "no merge makes an end of word here"
   file.write_text(in_json(list, ("[CLS]", "[SEP]"))[1])
-  assert interop.load(tmp_path).tokenizer == dict(kind="hf_json", path=str(file), length=7)
+  found = interop.load(tmp_path).tokenizer
+  assert found == dict(kind="hf_json", path=str(file), length=7, eos=None, pad_id=0)
   (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
   assert interop.load(tmp_path).tokenizer == dict(kind="clip_bpe", path=str(tmp_path / "merges.txt"), length=7)
+
+
+def test_a_tokenizer_json_keeps_the_end_of_its_texts(make, tmp_path):
+  words = {word: i for i, word in enumerate(["<pad>", "[END]", "<unk>", "dog", "</s>"])}
+  model = dict(type="WordLevel", vocab=words, unk_token="<unk>")
+  content = json.dumps(dict(version="1.0", model=model, added_tokens=[])).encode()
+  made = make(text=dict(pool="eos", eos_id=1), tokenizer=dict(kind="hf_json", content=content, eos="[END]", length=7))
+  assert interop.save(tmp_path, made.imported, "hf") == []
+  found = interop.load(tmp_path).tokenizer
+  assert tokenizers.build(**found)("dog").tolist() == [[3, 1, 0, 0, 0, 0, 0]]
+  edit(tmp_path, lambda c: c.update(eos_token="[END"), "tokenizer_config.json")
+  with pytest.raises(ValueError, match=r"tokenizer.json has no token '\[END', the eos_token of tokenizer_config.json"):
+    interop.load(tmp_path)

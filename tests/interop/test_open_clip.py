@@ -143,6 +143,14 @@ def test_an_openai_file_with_gelu(make, tmp_path):
       "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; "
       "launch/convert.py --drop_tokenizer leaves it out)",
     ),
+    *(
+      (
+        dict(tokenizer=dict(kind="clip_bpe", clean=rule)),
+        f"the tokenizer 'clip_bpe' with clean = {rule!r} (its readers assume 'lower' or 'whitespace' or "
+        "'canonicalize'; launch/convert.py --drop_tokenizer leaves it out)",
+      )
+      for rule in ("siglip", None)
+    ),
   ],
 )
 def test_what_the_format_cannot_hold(make, tmp_path, options, message):
@@ -174,10 +182,11 @@ def test_tokenizers_that_vljax_has_not_leave_texts_to_ids(make, tmp_path, fields
   made.assert_equal(found)
 
 
-def test_a_cleaning_that_is_not_open_clips_is_refused(make, tmp_path):
+@pytest.mark.parametrize("rule", ["siglip", None])
+def test_a_cleaning_that_is_not_open_clips_is_refused(make, tmp_path, rule):
   open_clip.save(tmp_path, make().imported)
-  text_cfg(tmp_path, tokenizer_kwargs=dict(clean="siglip"))
-  with pytest.raises(ValueError, match=r"text_cfg.tokenizer_kwargs.clean in .* 'siglip'.*legal: canonical"):
+  text_cfg(tmp_path, tokenizer_kwargs=dict(clean=rule))
+  with pytest.raises(ValueError, match=rf"text_cfg.tokenizer_kwargs.clean in .* {rule!r}.*legal: canonical"):
     interop.load(tmp_path)
 
 

@@ -55,6 +55,10 @@ def test_safetensors_with_these_keys(make, tmp_path):
     (dict(text=dict(causal=False)), "text.causal = False (its readers assume True)"),
     (dict(text=dict(pool="eos", eos_id=2)), "text.pool = 'eos' (its readers assume 'argmax')"),
     (dict(tokenizer=dict(kind="sentencepiece")), "the tokenizer 'sentencepiece' (its readers assume 'clip_bpe'; "),
+    (
+      dict(tokenizer=dict(kind="clip_bpe", clean="whitespace")),
+      "the tokenizer 'clip_bpe' with clean = 'whitespace' (its readers assume 'lower'; launch/convert.py --drop_token",
+    ),
     (dict(preprocess=dict(mean=(0.5,) * 3)), "preprocess.mean = (0.5, 0.5, 0.5) (its readers assume (0.48145466"),
     (dict(preprocess=dict(resize_mode="squash")), "preprocess.resize_mode = 'squash' (its readers assume 'shortest')"),
   ],

@@ -92,20 +92,25 @@ GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "</s>", "dog")
     (GEMMA, dict(tokenizer_class="GemmaTokenizer", eos_token="</s>"), dict(eos="</s>", pad_id=4, clean="siglip")),
     (C4, dict(tokenizer_class="PreTrainedTokenizerFast"), dict(eos=None, pad_id=0)),
     (GEMMA, dict(tokenizer_class="PreTrainedTokenizerFast", pad_token="<eos>"), dict(eos="<eos>", pad_id=1)),
+    (C4, dict(tokenizer_class="T5TokenizerFast", do_lower_case=False), dict(eos=None, pad_id=0)),
   ],
 )
 def test_a_tokenizer_json_pads_ends_and_cleans_as_published(folder, pieces, config, wanted):
   in_json(folder, pieces, **config)
-  found = interop.load(folder).tokenizer
+  read = interop.load(folder)
+  found = read.tokenizer
   assert {name: found.get(name) for name in wanted} == wanted
   assert ("clean" in found) == ("clean" in wanted)
+  file = folder / "tokenizer_config.json"
+  unknown = f"{file}: tokenizer_class = 'T5TokenizerFast', whose cleaning vljax does not know: texts are not cleaned"
+  assert read.notes == ([unknown] if config.get("tokenizer_class") == "T5TokenizerFast" else [])
   assert tokenizers.build(**found).pad_id == found["pad_id"]
 
 
 @pytest.mark.parametrize(
   ("pieces", "config", "message"),
   [
-    (C4, dict(pad_token="<PAD>"), "tokenizer.json has no token '<PAD>', which is said to pad texts"),
+    (C4, dict(pad_token="<PAD>"), "tokenizer.json has no token '<PAD>', the pad_token of tokenizer_config.json"),
     (C4, dict(do_lower_case=False), "tokenizer_config.json: do_lower_case = False; legal: true"),
   ],
 )
@@ -132,6 +137,15 @@ def test_a_tokenizer_json_comes_back(folder, tmp_path, clean):
   ours, again = (tokenizers.build(**options) for options in (found.tokenizer, interop.load(tmp_path / "b").tokenizer))
   assert again("dog").tolist() == ours("dog").tolist()
   assert (again("DOG").tolist() == ours("DOG").tolist()) == (not lost)
+
+
+@pytest.mark.parametrize("kind", ["clip_bpe", "wordpiece"])
+def test_a_tokenizer_that_is_no_siglips_has_no_place_in_it(folder, tmp_path, kind):
+  found = interop.load(folder)
+  found.tokenizer = dict(kind=kind, length=8)
+  with pytest.raises(ValueError, match=f"the tokenizer '{kind}' .*'hf_json' or 'sentencepiece'; launch/convert"):
+    interop.save(tmp_path / "a", found, "siglip")
+  assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.slow

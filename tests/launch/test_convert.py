@@ -13,7 +13,7 @@ from vljax import convert, hub, interop, recipes, tree
 from vljax.checkpoint import Manager, Metadata
 from vljax.data import tokenizers
 from vljax.data.tokenizers import clip_bpe
-from vljax.interop import torchvision
+from vljax.interop import hf_tokenizer, hugging_face, torchvision
 from vljax.interop.imported import Imported, clip_preprocess
 from vljax.layers.batch_norm import STATISTICS
 from vljax.models import dual_encoder, fitting
@@ -138,15 +138,35 @@ def test_towers_of_unlike_activations(program, tmp_path, capsys):
     program(["--from", str(tmp_path / "x"), "--to", str(tmp_path / "z"), "--format", "open_clip"])
 
 
+@pytest.mark.slow
+def test_a_tokenizer_that_does_not_come_back_is_noted(imported, tmp_path):
+  found = Imported(**vars(imported))
+  found.tokenizer = {**imported.tokenizer, "clean": "whitespace", "strict": True}
+  convert.write(tmp_path / "run", found, "vljax")
+  notes = convert.convert(tmp_path / "run", tmp_path / "x", "hf").notes
+  assert f"{tmp_path}/x is read with another tokenizer than its source: {convert.TEXTS[1]!r} gets other ids" in notes
+  assert convert.convert(tmp_path / "run", tmp_path / "y", "open_clip").notes == ()
+
+
+@pytest.mark.slow
+def test_a_tokenizer_that_is_lost_is_noted(imported, tmp_path, monkeypatch):
+  convert.write(tmp_path / "x.pt", imported, "openai")
+  monkeypatch.setattr(hf_tokenizer, "save", lambda *arguments, **options: [])
+  monkeypatch.setattr(hugging_face, "own_clip_tokenizer", lambda *arguments: {})
+  notes = convert.convert(tmp_path / "x.pt", tmp_path / "y", "hf").notes
+  assert f"{tmp_path}/y is read without the tokenizer of its source" in notes
+
+
 def test_nothing_is_overwritten(imported, program, tmp_path):
   convert.write(tmp_path / "x.pt", imported, "openai")
   with pytest.raises(FileExistsError, match="exists already; name a new path"):
     program(["--from", str(tmp_path / "x.pt"), "--to", str(tmp_path), "--format", "hf"])
 
 
-def test_no_source(program, tmp_path):
+@pytest.mark.parametrize("format", ["hf", "torchvision", "llama"])
+def test_no_source(program, tmp_path, format):
   with pytest.raises(FileNotFoundError, match="none does not exist"):
-    program(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "y"), "--format", "hf"])
+    program(["--from", str(tmp_path / "none"), "--to", str(tmp_path / "y"), "--format", format])
 
 
 def test_a_target_that_differs_is_found(imported):
@@ -195,7 +215,7 @@ def test_a_run_without_texts_is_no_dual_encoder(seeing, program, tmp_path):
     ValueError, match=r"is a run of the recipe \w+, which knows no texts; legal formats: torchvision"
   ):
     program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "hf"])
-  with pytest.raises(ValueError, match="run holds no language model, which the format llama is for"):
+  with pytest.raises(ValueError, match=r"run holds no language model, .* llama is for; .*legal formats: torchvision$"):
     program(["--from", str(seeing), "--to", str(tmp_path / "x"), "--format", "llama"])
   with pytest.raises(ValueError, match=r"unknown ending of a file of torch's '.npz'"):
     program(["--from", str(seeing), "--to", str(tmp_path / "x.npz"), "--format", "torchvision"])
@@ -213,6 +233,8 @@ def test_a_flamingo_is_written_in_no_other_format(program, tmp_path):
   manager.close()
   with pytest.raises(ValueError, match="run is a run of the recipe flamingo, which is written in no other format"):
     program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "hf"])
+  with pytest.raises(ValueError, match="llama is for; .*flamingo, which is written in no other format"):
+    program(["--from", str(tmp_path / "run"), "--to", str(tmp_path / "x"), "--format", "llama"])
 
 
 @pytest.mark.slow

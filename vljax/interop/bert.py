@@ -9,8 +9,7 @@ import numpy as np
 from etils import epath
 
 from vljax import config as config_lib
-from vljax.data import tokenizers
-from vljax.interop import hf_tokenizer, hugging_face, names, safetensors_reader, torch_reader
+from vljax.interop import hugging_face, names, safetensors_reader, torch_reader
 from vljax.interop.hugging_face import ACTIVATIONS, CONFIG, WEIGHTS
 from vljax.interop.limits import Limits
 from vljax.interop.names import QKV, Table, linear, norm, row
@@ -129,10 +128,7 @@ def save(path: epath.PathLike, tower: Tower) -> list[str]:
   (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
   safetensors_reader.write(folder / WEIGHTS[0], state)
   notes = [] if model.pool == "pooler" else [f"{folder} holds no pooler: the feature is pooled by {model.pool!r}"]
-  if not tower.tokenizer:
-    return [*notes, f"{folder} holds no tokenizer files"]
-  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer))
-  return notes
+  return [*notes, *hugging_face.save_tokenizer(folder, tower.tokenizer)]
 
 
 def _config(content: Mapping[str, Any], where: str) -> dict[str, Any]:

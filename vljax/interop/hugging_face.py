@@ -138,11 +138,12 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   return save_tokenizer(folder, imported.tokenizer)
 
 
-def save_tokenizer(folder: epath.Path, options: Mapping[str, Any]) -> list[str]:
+def save_tokenizer(folder: epath.Path, options: Mapping[str, Any], *, ended: bool = True) -> list[str]:
+  """As `hf_tokenizer.save`, with a sentence where there is no tokenizer or no vocabulary of it."""
   if not options:
     return [f"{folder} holds no tokenizer files"]
   try:
-    return hf_tokenizer.save(folder, tokenizers.build(**options))
+    return hf_tokenizer.save(folder, tokenizers.build(**options), ended=ended)
   except FileNotFoundError as error:
     return [f"{folder} holds no tokenizer files: {error}"]
 

@@ -97,7 +97,7 @@ def save(path: epath.PathLike, seeing: Seeing) -> list[str]:
     said = {f"image_{k}": list(seeing.preprocess[k]) for k in ("mean", "std")}
     said |= {"image_processor_type": "IdeficsImageProcessor", "image_size": seeing.preprocess["size"]}
     (folder / PREPROCESSOR).write_text(json.dumps(said, indent=2) + "\n")
-  return hugging_face.save_tokenizer(folder, seeing.tokenizer)
+  return hugging_face.save_tokenizer(folder, seeing.tokenizer, ended=False)
 
 
 def _config(content: Mapping[str, Any], where: str) -> dict[str, Any]:

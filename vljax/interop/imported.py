@@ -8,6 +8,7 @@ from etils import epath
 
 from vljax.data.mean_std import MEAN_STD
 from vljax.data.tokenizers import clip_bpe
+from vljax.interop import hf_tokenizer
 from vljax.models import dual_encoder, fitting
 
 CLIP_VOCAB = 49_408
@@ -64,13 +65,17 @@ def own_clip_tokenizer(folder: epath.Path, vocab: int, length: int, notes: list[
   """The tokenizer in a CLIP's folder: merges.txt, or tokenizer.json, as CLIP's where its ids are ordered so.
 
   A folder without both has the one of `clip_tokenizer`, with a note.
+
+  Raises:
+    ValueError: as `hf_tokenizer.pieces_json`.
   """
   merges, own = folder / "merges.txt", folder / clip_bpe.JSON
   if vocab == CLIP_VOCAB and merges.exists():
     return dict(kind="clip_bpe", path=str(merges), length=length)
   if own.exists():
-    clips = vocab == CLIP_VOCAB and clip_bpe.merges_of(own.read_bytes()) is not None
-    return dict(kind="clip_bpe" if clips else "hf_json", path=str(own), length=length)
+    if vocab == CLIP_VOCAB and clip_bpe.merges_of(own.read_bytes()) is not None:
+      return dict(kind="clip_bpe", path=str(own), length=length)
+    return hf_tokenizer.pieces_json(folder, length, siglip=False)
   found = clip_tokenizer(vocab, length, notes, folder)
   if found:
     notes.append(f"{folder} has no tokenizer files: CLIP's tokenizer is used")

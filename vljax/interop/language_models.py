@@ -9,7 +9,6 @@ import numpy as np
 from etils import epath
 
 from vljax import config as config_lib
-from vljax.data import tokenizers
 from vljax.interop import hf_tokenizer, hugging_face, names, safetensors_reader, torch_reader
 from vljax.interop import language_configs as configs
 from vljax.interop.hugging_face import CONFIG, WEIGHTS
@@ -190,10 +189,7 @@ def save(path: epath.PathLike, tower: Tower, family: str) -> list[str]:
   folder.mkdir(parents=True, exist_ok=True)
   (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
   safetensors_reader.write(folder / WEIGHTS[0], state)
-  if not tower.tokenizer:
-    return [f"{folder} holds no tokenizer files"]
-  hf_tokenizer.save(folder, tokenizers.build(**tower.tokenizer))
-  return []
+  return hugging_face.save_tokenizer(folder, tower.tokenizer, ended=False)
 
 
 def _whole(name: str, family: Family) -> str:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import numpy as np
 from etils import epath
 
+from vljax.data.tokenizers import ClipBpe, SentencePiece
 from vljax.models import dual_encoder
 from vljax.models.text import TextTransformer
 
@@ -49,10 +50,16 @@ class Limits:
   def tokenizer(self, tokenizer: Mapping[str, Any], *legal: str) -> None:
     """The kind of the tokenizer; having none is always fine."""
     if tokenizer.get("kind") not in (None, *legal):
-      self.add(
-        f"the tokenizer {tokenizer['kind']!r}",
-        f"{' or '.join(map(repr, legal))}; launch/convert.py --drop_tokenizer leaves it out",
-      )
+      self._tokenizer(f"the tokenizer {tokenizer['kind']!r}", legal)
+
+  def cleaning(self, tokenizer: Mapping[str, Any], of: type[ClipBpe | SentencePiece], *legal: str) -> None:
+    """What a tokenizer of this class does to texts first."""
+    rule = tokenizer.get("clean", of.clean)
+    if tokenizer.get("kind") == of.kind and rule not in legal:
+      self._tokenizer(f"the tokenizer {of.kind!r} with clean = {rule!r}", legal)
+
+  def _tokenizer(self, found: str, legal: Sequence[str]) -> None:
+    self.add(found, f"{' or '.join(map(repr, legal))}; launch/convert.py --drop_tokenizer leaves it out")
 
   def preprocess(self, found: Mapping[str, Any], only: Mapping[str, Any]) -> None:
     """Items of the preprocessing that have only one value in the format."""

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from vljax import config as config_lib
-from vljax.data.tokenizers import cleaning
+from vljax.data.tokenizers import ClipBpe, cleaning
 from vljax.interop import hf_tokenizer, names, openai, safetensors_reader, timm_siglip
 from vljax.interop.imported import Imported, clip_preprocess, own_clip_tokenizer, rgb
 from vljax.interop.limits import Limits
@@ -101,6 +101,7 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
   if siglip and model.bias_init is None:
     limits.add("scores without a bias beside a text projection with one", "both")
   limits.tokenizer(imported.tokenizer, *(("hf_json", "sentencepiece") if siglip else ("clip_bpe",)))
+  limits.cleaning(imported.tokenizer, ClipBpe, *CLEAN)
   content = {"model_cfg": _model_cfg(model, imported.tokenizer, limits), "preprocess_cfg": dict(imported.preprocess)}
   limits.close()
   if siglip:

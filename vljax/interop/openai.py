@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from vljax.data.tokenizers import ClipBpe
 from vljax.interop import clip_resnet, haiku_reader, names, safetensors_reader, torch_reader, torch_writer
 from vljax.interop.imported import Imported, clip_preprocess, clip_tokenizer
 from vljax.interop.limits import Limits, largest_id_ends
@@ -113,6 +114,7 @@ def save(path: epath.PathLike, imported: Imported, *, half: bool = False) -> lis
   if not largest_id_ends(model.text):
     limits.add(f"text.pool = {model.text.pool!r}", "'argmax'")
   limits.tokenizer(imported.tokenizer, "clip_bpe")
+  limits.cleaning(imported.tokenizer, ClipBpe, "lower")
   limits.preprocess(imported.preprocess, clip_preprocess(model.image.image_size))
   limits.close()
   state = to_state(imported.params, model, str(path))

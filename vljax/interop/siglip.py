@@ -8,6 +8,7 @@ from etils import epath
 
 from vljax import config as config_lib
 from vljax.data.mean_std import MEAN_STD
+from vljax.data.tokenizers import SentencePiece
 from vljax.interop import hf_tokenizer, hugging_face, names, safetensors_reader, torch_reader
 from vljax.interop.hugging_face import ACTIVATIONS, CONFIG, PREPROCESSOR, WEIGHTS
 from vljax.interop.imported import Imported
@@ -102,11 +103,8 @@ def save(path: epath.PathLike, imported: Imported) -> list[str]:
     limits.one_of(name, getattr(model, name), {value: value})
   if model.bias_init is None:
     limits.add("scores without a bias", "one")
-  if imported.tokenizer.get("kind") == "sentencepiece" and imported.tokenizer.get("clean") != "siglip":
-    limits.add(
-      f"the tokenizer 'sentencepiece' with clean = {imported.tokenizer.get('clean')!r}",
-      "'siglip'; launch/convert.py --drop_tokenizer leaves it out",
-    )
+  limits.tokenizer(imported.tokenizer, "hf_json", "sentencepiece")
+  limits.cleaning(imported.tokenizer, SentencePiece, "siglip")
   contents = {CONFIG: _siglip_config(model, limits), PREPROCESSOR: _preprocessor(imported.preprocess, limits)}
   limits.close()
   state = names.to_theirs(TABLE, imported.params, str(path))

@@ -70,6 +70,8 @@ def test_case_is_kept_on_request(clip):
   assert whole("Dog")[0].tolist() != clip("Dog")[0].tolist()
   with pytest.raises(ValueError, match="unknown clean rule 'lowr'; did you mean 'lower'"):
     tokenizers.build("clip_bpe", clean="lowr")
+  with pytest.raises(ValueError, match="unknown clean rule None; legal: .*lower"):
+    tokenizers.build("clip_bpe", clean=None)
 
 
 def test_special_tokens_in_a_text_are_ids(clip):

@@ -63,7 +63,7 @@ def test_tokenizer_json(words):
 
 def test_tokenizer_json_end_token(words):
   assert tokenizers.build("hf_json", path=words, length=3, eos="cat")("dog").tolist() == [[3, 4, 0]]
-  with pytest.raises(ValueError, match="no end-of-text token </x>; name it with eos="):
+  with pytest.raises(ValueError, match="/tokenizer.json: the tokenizer.json has no end-of-text token </x>; name it"):
     tokenizers.build("hf_json", path=words, eos="</x>")
 
 
@@ -133,8 +133,31 @@ def test_tokenizer_json_padding_and_cleaning(words):
 @pytest.mark.parametrize("rule", ["siglip", "siglip2"])
 def test_a_tokenizer_json_holds_a_cleaning(words, rule):
   made = tokenizers.build("hf_json", path=words, clean=rule)
-  content = made.cleaned_by(cleaning.normalizers_of(rule))
-  alone = tokenizers.build("hf_json", content=content)
-  for text in ("A DOG, a-cat! [x]^\\", " dog\n\tcat ", string.punctuation, "dog_cat İ Σ"):
+  alone = tokenizers.build("hf_json", content=made.standalone(ended=False))
+  sigmas = ("ΟΔΟΣ ΣΑΣ. Σ", "ΑΣ'Α ΑΣ' Α.Σ ΑΣ-Α", "ΑΣ\u0301Α ʰΣ aΣΣ")
+  for text in ("A DOG, a-cat! [x]^\\", " dog\n\tcat ", string.punctuation, "dog_cat İ Σ", *sigmas):
     assert alone.encode(text) == made.encode(text)
     assert alone._core.normalizer.normalize_str(text) == cleaning.clean(text, rule)
+
+
+@pytest.mark.parametrize(
+  "own",
+  [
+    None,
+    hf.processors.ByteLevel(),
+    hf.processors.TemplateProcessing(single="cat $A cat dog", special_tokens=[("cat", 4), ("dog", 3)]),
+    hf.processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)]),
+  ],
+)
+def test_a_tokenizer_json_ends_texts(words, own):
+  core = hf.Tokenizer.from_file(str(words / "tokenizer.json"))
+  core.post_processor = own
+  core.no_truncation()
+  core.no_padding()
+  core.save(str(words / "tokenizer.json"))
+  made = tokenizers.build("hf_json", path=words)
+  assert made.standalone(ended=False) == made.vocabulary
+  alone = hf.Tokenizer.from_str(made.standalone(ended=True).decode())
+  for text in ("dog cat", "cat bird", "dog"):
+    assert alone.encode(text).ids == made.encode(text)
+    assert alone.encode(text, add_special_tokens=False).ids == made.plain(text)

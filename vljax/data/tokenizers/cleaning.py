@@ -16,6 +16,9 @@ from vljax import config
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 _LOWER = normalizers.Lowercase()
+_CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
+_FINAL_SIGMA = normalizers.Replace(Regex(rf"{_CASED}\p{{Case_Ignorable}}*\KΣ(?!\p{{Case_Ignorable}}*{_CASED})"), "ς")
+"""What Python's `lower` does besides (Unicode, 3.13: Final_Sigma); `\\K`, since a look-behind has one length."""
 
 
 def whitespace(text: str) -> str:
@@ -67,4 +70,4 @@ def normalizers_of(rule: str | None) -> list[normalizers.Normalizer]:
     normalizers.Replace(Regex(r"\s+"), " "),
     normalizers.Strip(),
   ]
-  return {"siglip": [_LOWER, *strip], "siglip2": [_LOWER]}.get(rule or "", [])
+  return {"siglip": [_FINAL_SIGMA, _LOWER, *strip], "siglip2": [_LOWER]}.get(rule or "", [])

@@ -11,6 +11,7 @@ import regex
 from etils import epath
 from tokenizers import models
 
+from vljax import config
 from vljax.data import packages
 from vljax.data.tokenizers import base, cleaning
 
@@ -72,7 +73,7 @@ class ClipBpe(base.Tokenizer):
 
   def __post_init__(self):
     super().__post_init__()
-    cleaning.check(self.clean)
+    config.choose("clean rule", self.clean, cleaning.RULES)
     _ = self._core
 
   @property

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from typing import ClassVar, Self
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from vljax.data.tokenizers import base, cleaning
 
@@ -113,13 +114,18 @@ class HfJson(base.Tokenizer):
     """From a file, a folder that holds tokenizer.json, or the file's content.
 
     Raises:
-      ValueError: neither path nor content, or both.
+      ValueError: neither path nor content, or both; or no such file's content, or an option that does not fit it.
     """
     if (path is None) == (content is None):
       raise ValueError("tokenizer hf_json needs one of the options path and content")
-    data = base.find_file(path, (cls.file,), cls.kind).read_bytes() if content is None else content
-    ends = dict(eos=eos, bos=bos, pad_id=pad_id)
-    return cls(vocabulary=data, length=length, **ends, clean=clean, strict=strict, added=added)
+    options = dict(length=length, eos=eos, bos=bos, pad_id=pad_id, clean=clean, strict=strict, added=added)
+    if content is not None:
+      return cls(vocabulary=content, **options)
+    file = base.find_file(path, (cls.file,), cls.kind)
+    try:
+      return cls(vocabulary=file.read_bytes(), **options)
+    except ValueError as error:
+      raise ValueError(f"{file}: {error}") from error
 
   def __post_init__(self):
     super().__post_init__()
@@ -157,12 +163,26 @@ class HfJson(base.Tokenizer):
     """The name of an id of the vocabulary."""
     return self._core.id_to_token(i)
 
-  def cleaned_by(self, steps: list[normalizers.Normalizer]) -> bytes:
-    """The content of a tokenizer.json that takes some steps before its own."""
+  def standalone(self, *, ended: bool) -> bytes:
+    """The content of a tokenizer.json that by itself cleans texts, as far as it can, and, if `ended`, ends them."""
+    steps, around, end = cleaning.normalizers_of(self.clean), self._around(), self.piece(self.eos_id)
+    add_end = ended and around[-1] != end
+    if not steps and not add_end:
+      return self.vocabulary
     core = tokenizers.Tokenizer.from_str(self._core.to_str())
-    own = [] if core.normalizer is None else [core.normalizer]
-    core.normalizer = normalizers.Sequence([*steps, *own])
+    if steps:
+      own = [] if core.normalizer is None else [core.normalizer]
+      core.normalizer = normalizers.Sequence([*steps, *own])
+    if add_end:
+      special = [(name, core.token_to_id(name)) for name in {*around, end} - {"$A"}]
+      core.post_processor = processors.TemplateProcessing(single=[*around, end], special_tokens=special)
     return core.to_str().encode()
+
+  def _around(self) -> list[str]:
+    """The special tokens that the file puts around a text, `$A`: such as [CLS] $A [SEP]."""
+    found = next(e for e in map(self._core.encode, self._core.get_vocab()) if 0 in e.special_tokens_mask)
+    names = [name if special else "$A" for name, special in zip(found.tokens, found.special_tokens_mask, strict=True)]
+    return [name for name, _ in itertools.groupby(names)]
 
   def _find(self, name: str) -> int | None:
     return self._core.token_to_id(name)

@@ -84,7 +84,7 @@ class SentencePiece(base.Tokenizer):
 
   def _find(self, name: str) -> int | None:
     found = self._model.piece_to_id(name)
-    return None if found == self._model.unk_id() else found
+    return None if found == self._model.unk_id() and name != self.piece(found) else found
 
   def _join(self, ids: list[int]) -> str:
     return self._model.decode([i for i in ids if not self._model.is_control(i)])
