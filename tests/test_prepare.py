@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -165,6 +166,21 @@ def test_foreign_folder(tmp_path):
   (tmp_path / "shapes/1.0.0").mkdir(parents=True)
   with pytest.raises(ValueError, match="exists but was not written by prepare: it has no vljax.json"):
     prepare.prepare("synthetic:pairs?n=5", tmp_path / "shapes")
+
+
+def test_members_that_shards_cannot_hold(tmp_path):
+  buffer = io.BytesIO()
+  Image.new("RGB", (8, 9)).save(buffer, "PNG")
+  with tarfile.open(tmp_path / "sounds.tar", "w") as tar:
+    for name, data in {"a.png": buffer.getvalue(), "a.txt": b"a bell", "a.audio.wav": b"RIFF"}.items():
+      member = tarfile.TarInfo(name)
+      member.size = len(data)
+      tar.addfile(member, io.BytesIO(data))
+  uri = f"webdataset:{tmp_path}/sounds.tar?also=audio.wav"
+  with pytest.raises(ValueError, match="shards cannot hold") as info:
+    prepare.prepare(uri, tmp_path / "data/sounds")
+  legal = "legal: pictures and what is in rows: key, captions"
+  assert str(info.value) == f"{uri!r}: shards cannot hold audio; {legal}"
 
 
 def test_pages(table, tmp_path):

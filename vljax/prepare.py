@@ -56,8 +56,8 @@ def prepare(
   at the end: a run that was stopped goes on after its last whole shard, a complete folder is left as it is.
 
   Raises:
-    ValueError: a name that TFDS does not take, a folder that holds another source, or more than max_broken of the rows
-      cannot be read.
+    ValueError: a name that TFDS does not take, a folder that holds another source, fields that shards cannot hold, or
+      more than max_broken of the rows cannot be read.
     ImportError: without tensorflow-datasets.
   """
   package("tensorflow_datasets", "launch/prepare.py", "data")
@@ -111,7 +111,11 @@ def _plan(
   types = record.types_of(_readable_rows(source))
   _check_broken(rows if not types else 0, rows, max_broken, uri)
   pictures = {"image": record.IMAGE, "media": record.MEDIA}
-  first = next((example for example in _readable(source) if pictures.keys() & example.keys()), {})
+  first = next((example for example in _readable(source) if example.keys() - types.keys()), {})
+  if lost := first.keys() - types.keys() - pictures.keys():
+    raise ValueError(
+      f"{uri!r}: shards cannot hold {', '.join(sorted(lost))}; legal: pictures and what is in rows: {', '.join(types)}"
+    )
   types |= {name: kind for name, kind in pictures.items() if name in first}
   return {"source": uri, "name": name, "part": part, "rows": rows, "shards": count, "types": types}
 
