@@ -1,5 +1,6 @@
 """Shards that both readers open without TensorFlow; runs that were stopped; names and rows that do not fit."""
 
+import datetime
 import io
 import json
 import subprocess
@@ -181,6 +182,17 @@ def test_members_that_shards_cannot_hold(tmp_path):
     prepare.prepare(uri, tmp_path / "data/sounds")
   legal = "legal: pictures and what is in rows: key, captions"
   assert str(info.value) == f"{uri!r}: shards cannot hold audio; {legal}"
+
+
+@pytest.mark.parametrize("value", [datetime.datetime(2024, 1, 2), {"bytes": b"second", "path": None}])
+def test_values_that_shards_cannot_hold(tmp_path, value):
+  pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+  rows = [{"image": {"bytes": b"first"}, "id": key, "extra": extra} for key, extra in (("a", None), ("b", value))]
+  parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "table.parquet")
+  kind = "datetime" if isinstance(value, datetime.datetime) else "bytes"
+  found = f"'b': field 'extra': Object of type {kind} is not JSON serializable; legal: texts, numbers"
+  with pytest.raises(ValueError, match=found):
+    prepare.prepare(f"hf:{tmp_path}/table.parquet", tmp_path / "data/table")
 
 
 def test_pages(table, tmp_path):

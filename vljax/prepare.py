@@ -123,9 +123,23 @@ def _plan(
 def _readable_rows(source: sources.Source) -> Iterator[dict[str, Any]]:
   for index in range(len(source)):
     try:
-      yield source.row(index)
+      row = source.row(index)
     except (ValueError, OSError) as error:
       logging.warning("left out: %s", error)
+      continue
+    _check_fields(row, source.name)
+    yield row
+
+
+def _check_fields(row: dict[str, Any], where: str) -> None:
+  for name, value in row.items():
+    if record.type_of(value) != record.JSON:
+      continue
+    try:
+      json.dumps(value)
+    except TypeError as error:
+      legal = "texts, numbers, true, false, null, and lists and objects of these"
+      raise ValueError(f"{where}: {row['key']!r}: field {name!r}: {error}; legal: {legal}") from error
 
 
 def _readable(source: sources.Source) -> Iterator[dict[str, Any]]:
