@@ -113,6 +113,13 @@ def test_complete_folder_is_left_alone(tmp_path):
   assert str(info.value) == f"{found}; choose another folder"
 
 
+def test_part_is_opened(tmp_path):
+  uri = "synthetic:pairs?n=6&size=8"
+  first = prepare.prepare(uri, tmp_path / "shapes", part="val")
+  assert len(sources.open(first.uris[1])) == 6
+  assert prepare.prepare(uri, tmp_path / "shapes").uris == first.uris
+
+
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
   uri, written = "synthetic:pairs?n=9&size=8", []
   whole = prepare.write_shard
