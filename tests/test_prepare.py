@@ -1,9 +1,11 @@
 """Shards that both readers open without TensorFlow; runs that were stopped; names and rows that do not fit."""
 
+import datetime
 import io
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -111,6 +113,13 @@ def test_complete_folder_is_left_alone(tmp_path):
   assert str(info.value) == f"{found}; choose another folder"
 
 
+def test_part_is_opened(tmp_path):
+  uri = "synthetic:pairs?n=6&size=8"
+  first = prepare.prepare(uri, tmp_path / "shapes", part="val")
+  assert len(sources.open(first.uris[1])) == 6
+  assert prepare.prepare(uri, tmp_path / "shapes").uris == first.uris
+
+
 def test_a_stopped_run_goes_on(tmp_path, monkeypatch):
   uri, written = "synthetic:pairs?n=9&size=8", []
   whole = prepare.write_shard
@@ -165,6 +174,32 @@ def test_foreign_folder(tmp_path):
   (tmp_path / "shapes/1.0.0").mkdir(parents=True)
   with pytest.raises(ValueError, match="exists but was not written by prepare: it has no vljax.json"):
     prepare.prepare("synthetic:pairs?n=5", tmp_path / "shapes")
+
+
+def test_members_that_shards_cannot_hold(tmp_path):
+  buffer = io.BytesIO()
+  Image.new("RGB", (8, 9)).save(buffer, "PNG")
+  with tarfile.open(tmp_path / "sounds.tar", "w") as tar:
+    for name, data in {"a.png": buffer.getvalue(), "a.txt": b"a bell", "a.audio.wav": b"RIFF"}.items():
+      member = tarfile.TarInfo(name)
+      member.size = len(data)
+      tar.addfile(member, io.BytesIO(data))
+  uri = f"webdataset:{tmp_path}/sounds.tar?also=audio.wav"
+  with pytest.raises(ValueError, match="shards cannot hold") as info:
+    prepare.prepare(uri, tmp_path / "data/sounds")
+  legal = "legal: pictures and what is in rows: key, captions"
+  assert str(info.value) == f"{uri!r}: shards cannot hold audio; {legal}"
+
+
+@pytest.mark.parametrize("value", [datetime.datetime(2024, 1, 2), {"bytes": b"second", "path": None}])
+def test_values_that_shards_cannot_hold(tmp_path, value):
+  pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+  rows = [{"image": {"bytes": b"first"}, "id": key, "extra": extra} for key, extra in (("a", None), ("b", value))]
+  parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "table.parquet")
+  kind = "datetime" if isinstance(value, datetime.datetime) else "bytes"
+  found = f"'b': field 'extra': Object of type {kind} is not JSON serializable; legal: texts, numbers"
+  with pytest.raises(ValueError, match=found):
+    prepare.prepare(f"hf:{tmp_path}/table.parquet", tmp_path / "data/table")
 
 
 def test_pages(table, tmp_path):

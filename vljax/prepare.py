@@ -26,18 +26,23 @@ ROWS_PER_SHARD = 5000
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """What a folder holds: `count` examples in `shards` files; `broken` rows were left out; `done` was there before."""
+  """What a folder holds: `count` examples of the split `part` in `shards` files; `broken` rows were left out; `done`
+  was there before.
+  """
 
   folder: epath.Path
   count: int
   shards: int
   broken: int
+  part: str
   done: bool = False
 
   @property
   def uris(self) -> tuple[str, str]:
     """The two ways to open it."""
-    return f"array_record:{self.folder}", f"tfds:{self.folder.parent.name}?data_dir={self.folder.parent.parent}"
+    part = "" if self.part == "train" else f"&part={self.part}"
+    tfds = f"tfds:{self.folder.parent.name}?data_dir={self.folder.parent.parent}{part}"
+    return f"array_record:{self.folder}", tfds
 
 
 def prepare(
@@ -56,8 +61,8 @@ def prepare(
   at the end: a run that was stopped goes on after its last whole shard, a complete folder is left as it is.
 
   Raises:
-    ValueError: a name that TFDS does not take, a folder that holds another source, or more than max_broken of the rows
-      cannot be read.
+    ValueError: a name that TFDS does not take, a folder that holds another source, fields that shards cannot hold, or
+      more than max_broken of the rows cannot be read.
     ImportError: without tensorflow-datasets.
   """
   package("tensorflow_datasets", "launch/prepare.py", "data")
@@ -66,7 +71,7 @@ def prepare(
     raise ValueError(f"{str(target)!r}: its last part names the data set; legal: a-z, 0-9 and _, a letter first")
   final, partial = target / VERSION, target / f".{VERSION}.partial"
   if (final / MANIFEST).exists():
-    return _complete(final, uri)
+    return _complete(final, uri, part)
   if final.exists():
     raise ValueError(f"{str(final)!r} exists but was not written by prepare: it has no {MANIFEST}")
   source = sources.open(uri)
@@ -84,16 +89,17 @@ def prepare(
   _write_metadata(source, plan, written, partial)
   (partial / PLAN).unlink()
   partial.rename(final)
-  return Prepared(final, sum(written), plan["shards"], broken)
+  return Prepared(final, sum(written), plan["shards"], broken, part)
 
 
-def _complete(final: epath.Path, uri: str) -> Prepared:
+def _complete(final: epath.Path, uri: str, part: str) -> Prepared:
   manifest = json.loads((final / MANIFEST).read_text())
   if manifest["source"] != uri:
     raise ValueError(
       f"{str(final)!r} was prepared from {manifest['source']!r}, not from {uri!r}; choose another folder"
     )
-  return Prepared(final, manifest["count"], manifest["shards"], manifest["broken"], done=True)
+  part = manifest.get("part", part)
+  return Prepared(final, manifest["count"], manifest["shards"], manifest["broken"], part, done=True)
 
 
 def _check_broken(broken: int, rows: int, most: float, uri: str) -> None:
@@ -111,7 +117,11 @@ def _plan(
   types = record.types_of(_readable_rows(source))
   _check_broken(rows if not types else 0, rows, max_broken, uri)
   pictures = {"image": record.IMAGE, "media": record.MEDIA}
-  first = next((example for example in _readable(source) if pictures.keys() & example.keys()), {})
+  first = next((example for example in _readable(source) if example.keys() - types.keys()), {})
+  if lost := first.keys() - types.keys() - pictures.keys():
+    raise ValueError(
+      f"{uri!r}: shards cannot hold {', '.join(sorted(lost))}; legal: pictures and what is in rows: {', '.join(types)}"
+    )
   types |= {name: kind for name, kind in pictures.items() if name in first}
   return {"source": uri, "name": name, "part": part, "rows": rows, "shards": count, "types": types}
 
@@ -119,9 +129,23 @@ def _plan(
 def _readable_rows(source: sources.Source) -> Iterator[dict[str, Any]]:
   for index in range(len(source)):
     try:
-      yield source.row(index)
+      row = source.row(index)
     except (ValueError, OSError) as error:
       logging.warning("left out: %s", error)
+      continue
+    _check_fields(row, source.name)
+    yield row
+
+
+def _check_fields(row: dict[str, Any], where: str) -> None:
+  for name, value in row.items():
+    if record.type_of(value) != record.JSON:
+      continue
+    try:
+      json.dumps(value)
+    except TypeError as error:
+      legal = "texts, numbers, true, false, null, and lists and objects of these"
+      raise ValueError(f"{where}: {row['key']!r}: field {name!r}: {error}; legal: {legal}") from error
 
 
 def _readable(source: sources.Source) -> Iterator[dict[str, Any]]:
@@ -218,7 +242,7 @@ def _write_metadata(source: sources.Source, plan: dict[str, Any], written: list[
     description=f"Written by vljax from {plan['source']}",
     citation=source.credit or "",
   )
-  kept = {name: plan[name] for name in ("source", "shards", "types")}
+  kept = {name: plan[name] for name in ("source", "part", "shards", "types")}
   count = sum(written)
   about = {"credit": source.credit, "classes": source.classes, "group_field": source.group_field}
   text = json.dumps(kept | about | {"count": count, "broken": plan["rows"] - count}, indent=2, ensure_ascii=False)

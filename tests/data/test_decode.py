@@ -36,11 +36,26 @@ def test_jpeg_equals_pil():
   assert np.array_equal(decode.decode(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK"])
 def test_modes_follow_pil(mode):
-  image = Image.new("I;16", (17, 12), 300) if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
-  data = encode(image, "TIFF" if mode in ("CMYK",) else "PNG")
+  data = encode(Image.fromarray(PIXELS).convert(mode), "TIFF" if mode in ("CMYK",) else "PNG")
   assert np.array_equal(decode.decode(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("<u2", "PNG"), ("<u2", "TIFF"), (">u2", "TIFF"), ("i4", "TIFF")])
+def test_sixteen_bits_become_eight(dtype, kind):
+  data = encode(PIXELS[..., 0].astype(dtype) * 257, kind)
+  assert np.array_equal(decode.decode(data), np.repeat(PIXELS[..., :1], 3, -1))
+  assert decode.decode(encode(np.uint16([[0, 128, 129, 65_406, 65_407]])))[0, :, 0].tolist() == [0, 0, 1, 254, 255]
+
+
+@pytest.mark.parametrize(
+  ("values", "found"),
+  [(np.float32([[0, 0.5]]), "F, from 0.0 to 0.5"), (np.int32([[-1, 70_000]]), "I, from -1 to 70000")],
+)
+def test_deeper_pictures_are_refused(values, found):
+  with pytest.raises(ValueError, match=f"an image is of mode {found}; legal: pictures of 8 or 16 bits"):
+    decode.decode(encode(values, "TIFF"))
 
 
 def test_transparency():

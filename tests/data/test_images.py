@@ -126,6 +126,14 @@ def test_partial_decode_needs_an_unread_jpeg():
   assert read.size == (300, 200)
 
 
+def test_sixteen_bits_are_shown_as_eight():
+  gray = np.asarray(picture(90, 70).convert("L"))
+  deep = Image.fromarray(gray.astype(np.uint16) * 257)
+  assert np.array_equal(images.preprocess(deep, 32), images.preprocess(gray, 32))
+  with pytest.raises(ValueError, match=r"an image is of mode F, from 0\.0 to 1\.0; legal: pictures of 8 or 16 bits"):
+    images.preprocess(Image.fromarray(np.eye(9, dtype=np.float32)), 32)
+
+
 def test_unknown_mode():
   with pytest.raises(ValueError, match="unknown resize mode 'shortst'; did you mean 'shortest'"):
     images.preprocess(np.zeros((4, 4, 3), np.uint8), 4, "shortst")

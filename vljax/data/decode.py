@@ -2,17 +2,20 @@
 
 Two rules follow CLIP's own preprocessing: the EXIF orientation is ignored (`exif=True` applies it), and transparency
 is dropped by PIL's `convert("RGB")`, which shows whatever color lies under it (`background=(r, g, b)` composes the
-image over a color instead).
+image over a color instead). One does not: a picture of 16 bits is divided by 257, where PIL's conversion clips at 255.
 """
 
 import io
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageFile, ImageOps
 
 Picture = bytes | np.ndarray | Image.Image
 """What a source may hold: an encoded file, uint8 [h w] or [h w c], or a PIL image."""
+
+DEEPEST = 65_535
+"""White in 16 bits."""
 
 
 def decode(
@@ -73,7 +76,12 @@ def load(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] | None = None) -> Image.Image:
-  """PIL's conversion, which drops an alpha channel, or the image over a background color."""
+  """PIL's conversion, which drops an alpha channel, or the image over a background color; of 16 bits as of 8.
+
+  Raises:
+    ValueError: as `eight_bits`.
+  """
+  image = eight_bits(image)
   transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
   if transparent and image.mode != "RGBA":
     image = image.convert("RGBA")
@@ -81,6 +89,32 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int] | None = None) -
     return image.convert("RGB")
   below = Image.new("RGBA", image.size, (*background, 255))
   return Image.alpha_composite(below, image).convert("RGB")
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+  """A loaded picture of 16 bits as one of 8, any other as it is.
+
+  Raises:
+    ValueError: its pixels are floats, or integers beyond 16 bits.
+  """
+  if not _is_deep(image):
+    return image
+  return Image.fromarray(np.rint(levels(image) * 255).astype(np.uint8))
+
+
+def levels(image: Image.Image, name: str = "an image") -> Float32[np.ndarray, "h w"]:
+  """The gray of a loaded picture of 8 or 16 bits, from black at 0 to white at 1.
+
+  Raises:
+    ValueError: its pixels are floats, or integers beyond 16 bits; it is called `name`.
+  """
+  if not _is_deep(image):
+    return np.asarray(image.convert("L"), np.float32) / 255
+  values = np.asarray(image)
+  low, high = values.min(), values.max()
+  if image.mode == "F" or low < 0 or high > DEEPEST:
+    raise ValueError(f"{name} is of mode {image.mode}, from {low} to {high}; legal: pictures of 8 or 16 bits")
+  return values.astype(np.float32) / DEEPEST
 
 
 def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
@@ -91,6 +125,10 @@ def to_array(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 def is_lazy_jpeg(image: Image.Image) -> bool:
   """True if the pixels are still encoded and can be decoded at a fraction of their size."""
   return isinstance(image, ImageFile.ImageFile) and image.format == "JPEG" and bool(image.tile)
+
+
+def _is_deep(image: Image.Image) -> bool:
+  return image.mode.startswith(("I", "F"))
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -32,7 +32,8 @@ def preprocess(
   open_clip's evaluation transforms do: the color mode changes last, so a palette image is resized by nearest neighbor
   and a transparent one with its colors weighted by alpha. Hugging Face's processor converts first, and rounds an odd
   crop down where torchvision rounds to even; the pixels are the same otherwise. `longest` is open_clip's (pad with
-  black), `squash` ignores the aspect ratio.
+  black), `squash` ignores the aspect ratio. Pictures of 16 bits differ from theirs: they clip these at 255; here
+  65,535 is white.
 
   Args:
     crop: the share of the resized short side that the square in the middle keeps (timm's crop_pct).
@@ -43,7 +44,8 @@ def preprocess(
   config.choose("resize mode", mode, dict.fromkeys(RESIZE_MODES))
   if not 0 < crop <= 1 or (crop < 1 and mode != "shortest"):
     raise ValueError(f"crop = {crop} with mode {mode!r}; legal: 'shortest' with above 0 to 1, others with 1")
-  image = resize(decode.load(decode.open_any(picture)), int(size / crop), mode, interpolation)
+  image = decode.eight_bits(decode.load(decode.open_any(picture)))
+  image = resize(image, int(size / crop), mode, interpolation)
   return decode.to_array(center_crop(image, size))
 
 

@@ -8,9 +8,6 @@ from PIL import Image
 from vljax.data import decode, images
 from vljax.data.transform import Example, Transform, check_box, check_share, value_of
 
-DEEPEST = 65_535
-"""White in 16 bits."""
-
 
 @dataclasses.dataclass(frozen=True)
 class OneChannel(Transform):
@@ -69,9 +66,4 @@ class AlignedCrop(Transform):
 def _levels(example: Example, field: str) -> Image.Image:
   """A picture of one channel, of 8 or 16 bits, as floats in [0, 1]."""
   picture = decode.load(decode.open_any(value_of(example, field)))
-  if not picture.mode.startswith(("I", "F")):
-    return Image.fromarray(np.asarray(picture.convert("L"), np.float32) / 255)
-  low, high = picture.getextrema()
-  if picture.mode == "F" or low < 0 or high > DEEPEST:
-    raise ValueError(f"{field} is of mode {picture.mode}, from {low} to {high}; legal: pictures of 8 or 16 bits")
-  return Image.fromarray(np.asarray(picture, np.float32) / DEEPEST)
+  return Image.fromarray(decode.levels(picture, field))
