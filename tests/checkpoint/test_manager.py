@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from vljax.checkpoint import Manager, Metadata, files, metadata
+from vljax.checkpoint import Manager, Metadata, files, metadata, storage
 
 
 @pytest.mark.slow
@@ -25,6 +25,17 @@ def test_any_mesh(tmp_path, make_state, equal, abstract):
     assert shardings[0] == shardings[1]
   kernel = restored["params"]["blocks"]["mlp"]["up"]["kernel"]
   assert len(kernel.addressable_shards) == 1
+
+
+@pytest.mark.slow
+def test_steps_of_older_versions_count_batches(make_state, abstract, tmp_path, monkeypatch):
+  args = storage.args
+  monkeypatch.setattr(storage, "args", lambda *a, examples, **body: args(*a, data=examples, **body))
+  config = {"streams": {"train": {"batch": 8}, "aux": {"batch": 4}}}
+  with Manager(tmp_path, metadata=Metadata(config=config)) as manager:
+    state = make_state({})
+    manager.save(1, state, {"train": 12, "aux": 5})
+    assert manager.restore(abstract(state))[1] == {"train": 96, "aux": 20}
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_resuming_gives_the_exact_next_batches(consumed, threads, processes, pre
       "process_count": processes,
       "max_broken": 1.0,
     }
-    resumed = take(Stream(source, noisy, seed=1), 8, 16 - consumed, start=consumed, **options)
+    resumed = take(Stream(source, noisy, seed=1), 8, 16 - consumed, start=8 * consumed, **options)
     expected = [{k: v[p * width : (p + 1) * width] for k, v in b.items()} for b in straight[consumed:]]
     assert equal(resumed, expected)
 
@@ -122,7 +122,7 @@ def test_worker_processes_change_nothing(crops, workers, process, processes):
   width = 8 // processes
   expected = [{k: v[process * width : (process + 1) * width] for k, v in b.items()} for b in straight[2:]]
   with Loader(
-    Stream(source, crops), 8, start=2, workers=workers, process_index=process, process_count=processes
+    Stream(source, crops), 8, start=16, workers=workers, process_index=process, process_count=processes
   ) as loader:
     assert equal(list(itertools.islice(loader, 7)), expected)
     assert loader.broken.keys <= {"n5"}
@@ -158,7 +158,13 @@ def test_workers_outlive_an_interrupt():
 def test_the_position_counts_from_the_start():
   with Loader(Stream(Numbers(20), noisy), 5, start=3) as loader:
     next(loader)
-    assert loader.consumed == 4
+    assert loader.consumed == 8
+
+
+def test_batches_of_another_size_go_on_with_the_next_example():
+  whole, rest = (take(Stream(Numbers(20), noisy), size, n, start=s) for size, n, s in ((12, 1, 0), (4, 2, 4)))
+  joined = {k: np.concatenate([b[k] for b in rest]) for k in whole[0]}
+  assert equal([joined], [{k: v[4:] for k, v in whole[0].items()}])
 
 
 def test_seeds_differ():

@@ -67,7 +67,7 @@ def test_batches_go_on_where_another_run_stopped():
     with loader.Loader(packed(stream(), 2), 3, start=start, threads=0) as batches:
       return [next(batches) for _ in range(count)]
 
-  straight, rest = read(0, 4), read(2, 2)
+  straight, rest = read(0, 4), read(6, 2)
   assert straight[0]["tokens"].shape == (3, 120)
   equal(straight[3], rest[1])
 

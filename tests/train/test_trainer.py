@@ -26,10 +26,11 @@ def test_a_state_is_made_where_it_lies(make_trainer):
 
 def test_loaders_begin_after_what_was_consumed(make_trainer):
   trainer = make_trainer()
-  with trainer.loaders({})["train"] as all_of_them, trainer.loaders({"train": 2})["train"] as rest:
+  batch = trainer.config.streams["train"].batch
+  with trainer.loaders({})["train"] as all_of_them, trainer.loaders({"train": 2 * batch})["train"] as rest:
     batches = [next(all_of_them) for _ in range(3)]
     np.testing.assert_array_equal(batches[2]["image"], next(rest)["image"])
-  assert rest.consumed == 3
+  assert rest.consumed == 3 * batch
 
 
 def test_a_batch_is_put_over_data_and_fsdp(make_trainer):

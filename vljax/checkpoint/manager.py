@@ -67,7 +67,7 @@ class Manager:
 
     Args:
       state: any tree of arrays; leaves given to `save_frozen` are left out.
-      data: stream name to batches consumed.
+      data: stream name to examples consumed.
       force: save although `every` does not divide the step. A step that is already there is left as it is.
 
     Raises:
@@ -86,7 +86,7 @@ class Manager:
       arrays,
       storage.with_sums(arrays, index),
       step=step,
-      data=dict(data or {}),
+      examples=dict(data or {}),
       frozen=self._frozen.hash if self._frozen else None,
       metadata=self._metadata.to_json(),
     )
@@ -169,7 +169,7 @@ class Manager:
     for where, leaves in parts:
       arrays |= storage.read_arrays(where, packing.targets(state, _arrays(leaves)), leaves)
     self._frozen = held
-    return packing.unpack(state, arrays, found), body["data"]
+    return packing.unpack(state, arrays, found), _examples(body)
 
   def _record_files(self) -> None:
     """List the files of the step being saved, in its temporary folder before that gets its name."""
@@ -210,3 +210,10 @@ def _move(source: epath.Path, target: epath.Path) -> None:
 
 def _arrays(leaves: packing.Index) -> list[str]:
   return [name for name, entry in leaves.items() if "value" not in entry]
+
+
+def _examples(body: Mapping[str, Any]) -> dict[str, int]:
+  """Stream name to examples consumed; steps of vljax 0.1 count batches of the size that their config says."""
+  if "examples" in body:
+    return body["examples"]
+  return {name: n * body["metadata"]["config"]["streams"][name]["batch"] for name, n in body["data"].items()}

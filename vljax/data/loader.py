@@ -95,7 +95,8 @@ class Loader:
   """Endless batches of this process, as dicts of arrays; an iterator.
 
   Threads of this process read rows (decoding releases the interpreter lock), `workers` processes read whole batches
-  where Python itself is the limit. `prefetch` batches are made ahead. Broken examples are replaced, counted in
+  where Python itself is the limit. `prefetch` batches are made ahead; `start` rows were consumed before, in batches of
+  any size, and `consumed` goes on from there. Broken examples are replaced, counted in
   `broken`, logged once each, and stop the run when more than the share `max_broken` of those seen.
 
   Raises:
@@ -137,7 +138,7 @@ class Loader:
   def __next__(self) -> dict[str, np.ndarray]:
     batch, failures = next(self._batches)
     self.broken.add(self.local, failures)
-    self.consumed += 1
+    self.consumed += self.batch
     return batch
 
   def close(self) -> None:
@@ -167,7 +168,7 @@ class _Chunks:
 
   def __getitem__(self, i: int) -> list[Row]:
     number, place = divmod(i, self.per_batch)
-    first = (self.start + number) * self.batch + self.offset
+    first = self.start + number * self.batch + self.offset
     return [self.row(first + j) for j in range(place * self.size, min((place + 1) * self.size, self.local))]
 
 

@@ -162,7 +162,7 @@ class _Life:
     with self.goodput.track("data"):
       batches = {name: self.trainer.put(next(self.loaders[name])) for name in streams}
     for name in streams:
-      self.consumed[name] += 1
+      self.consumed[name] += self.config.streams[name].batch
     program = self._program(state, batches, due)
     with self.goodput.track("step"):
       with jax.transfer_guard("disallow"):

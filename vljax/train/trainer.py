@@ -100,7 +100,7 @@ class Trainer:
     return due_at(self.recipe, step, self.config.combine, self.config.shares)
 
   def loaders(self, consumed: Mapping[str, int]) -> dict[str, loader.Loader]:
-    """The loader of each stream, from the batch after those that were consumed."""
+    """The loader of each stream, from the example after those that were consumed."""
     index, count = arrays.share(self.mesh, self.rules)
     return {
       name: loader.Loader(
