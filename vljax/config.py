@@ -4,16 +4,28 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import math
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import ml_collections
 from etils import epath
 
 T = TypeVar("T")
+
+RANGES: Mapping[str, Callable[[Any], bool]] = {
+  "0 or more": lambda x: x >= 0,
+  "1 or more": lambda x: x >= 1,
+  "finite, 0 or more": lambda x: 0 <= x < math.inf,
+  "finite, above 0": lambda x: 0 < x < math.inf,
+  "above 0, or None": lambda x: x is None or x > 0,
+  "0 to 1": lambda x: 0 <= x <= 1,
+  "0 or more, below 1": lambda x: 0 <= x < 1,
+}
+"""What numbers may be, in the words of the error; NaN is none of it."""
 
 
 def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
@@ -103,6 +115,18 @@ def choose(what: str, name: Any, options: Mapping[str, T]) -> T:
   if name not in options:
     raise ValueError(unknown(f"{what} {name!r}", name, options))
   return options[name]
+
+
+def check_ranges(where: str, values: Any, **ranges: str) -> None:
+  """Raise unless each named field of a schema's instance lies in its range, a key of `RANGES`.
+
+  Raises:
+    ValueError: naming the key, the value and the range.
+  """
+  for name, legal in ranges.items():
+    value = getattr(values, name)
+    if not RANGES[legal](value):
+      raise ValueError(f"{where}.{name} = {value}; legal: {legal}")
 
 
 def to_dict(value: Any) -> Any:

@@ -20,6 +20,12 @@ def test_decay_per_step_as_the_docstring_says():
   assert float(Ema(halflife=halflife).decay(jnp.int32(5), 32)) == pytest.approx(decay, rel=1e-6)
 
 
+@pytest.mark.parametrize("fields", [dict(halflife=0.999), dict(halflife=float("nan")), dict(halflife=9.0, ramp=0.0)])
+def test_an_average_that_would_not_be_one(fields):
+  with pytest.raises(ValueError, match=r"^config.ema.\w+ = .*; legal: "):
+    Ema(**fields)
+
+
 def test_ramp_shortens_the_half_life_at_the_start_only():
   ramped, plain = Ema(halflife=1000.0, ramp=0.05), Ema(halflife=1000.0)
   assert float(ramped.decay(jnp.int32(9), 10)) == pytest.approx(0.5 ** (10 / (0.05 * 100)))

@@ -1,3 +1,4 @@
+import math
 import re
 
 import pytest
@@ -54,6 +55,62 @@ def test_defaults():
 def test_values_that_cannot_be(values, message):
   with pytest.raises(ValueError, match="^" + re.escape(message)):
     parse(**values)
+
+
+@pytest.mark.parametrize(
+  ("key", "bad", "legal"),
+  [
+    ("clip", (0.0, -1.0), "above 0, or None"),
+    ("streams.train.batch", (0, -8), "1 or more"),
+    ("streams.train.micro", (0, -1), "1 or more"),
+    ("streams.train.weight", (-0.5, math.inf), "finite, 0 or more"),
+    ("streams.train.max_broken", (-0.1, 1.5), "0 to 1"),
+    ("optim[1][1].lr", (-1.0, math.inf), "finite, 0 or more"),
+    ("optim[1][1].wd", (-0.1, math.inf), "finite, 0 or more"),
+    ("optim[1][1].b1", (-0.1, 1.0), "0 or more, below 1"),
+    ("optim[1][1].b2", (-0.1, 1.0), "0 or more, below 1"),
+    ("optim[1][1].eps", (0.0, math.inf), "finite, above 0"),
+    ("optim[1][1].clip", (0.0, -1.0), "above 0, or None"),
+    ("optim[1][1].agc", (0.0, -0.01), "above 0, or None"),
+    ("optim[1][1].agc_eps", (0.0, math.inf), "finite, above 0"),
+    ("optim[1][1].eta", (0.0, -0.001), "above 0, or None"),
+    ("schedule.lr", (-1e-3, math.inf), "finite, 0 or more"),
+    ("schedule.warmup", (-5,), "0 or more"),
+    ("schedule.final", (-0.1, 1.1), "0 to 1"),
+    ("schedule.decay", (-0.1, 2.0), "0 to 1"),
+    ("schedule.timescale", (0,), "1 or more"),
+    ("ema.halflife", (0.999, 0.0, -1.0, math.inf), "examples, finite, 1 or more; a decay of d per step of b "),
+    ("ema.ramp", (0.0, -0.05), "above 0, or None"),
+  ],
+)
+def test_numbers_that_would_reverse_or_stop_training(key, bad, legal):
+  for value in bad if isinstance(bad[0], int) else (*bad, math.nan):
+    with pytest.raises(ValueError, match="^" + re.escape(f"config.{key} = {value}; legal: {legal}")):
+      parse(**holding(key, value))
+
+
+def holding(key, value):
+  """The section of a config whose key has this value."""
+  section, _, name = key.partition(".")
+  name = name.removeprefix("train.")
+  return {
+    "clip": dict(clip=value),
+    "streams": dict(streams=dict(train={"source": "x", "batch": 8, name: value})),
+    "optim[1][1]": dict(optim=[("head/.*", {}), (".*", {name: value})]),
+    "schedule": dict(schedule={name: value}),
+    "ema": dict(ema={"halflife": 1000.0, name: value}),
+  }[section]
+
+
+def test_numbers_at_the_ends_of_their_ranges():
+  run = parse(
+    optim=[(".*", dict(lr=0, wd=0, b1=0, b2=0, clip=None, agc=None, eta=None))],
+    schedule=dict(name="wsd", lr=0, warmup=0, decay=1, final=1),
+    ema=dict(halflife=1, ramp=None),
+    streams=dict(train=dict(source="x", batch=1, weight=0, max_broken=1)),
+    clip=None,
+  )
+  assert run.schedule.decay == run.ema.halflife == 1.0
 
 
 def test_share_of_a_stream():

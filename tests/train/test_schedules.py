@@ -35,6 +35,12 @@ def test_warm_up_longer_than_the_run():
     build(Schedule(warmup=11), 10)
 
 
+@pytest.mark.parametrize("fields", [dict(warmup=-5), dict(name="wsd", decay=2.0), dict(lr=float("nan"))])
+def test_a_schedule_in_python_is_checked_as_in_a_config(fields):
+  with pytest.raises(ValueError, match=r"^config.schedule.\w+ = .*; legal: "):
+    Schedule(**fields)
+
+
 def test_the_peak_follows_the_batch():
   assert Schedule(lr=0.3, scaling="linear").peak(4096) == pytest.approx(4.8)  # SimCLR's two rules meet at 4096
   assert Schedule(lr=0.075, scaling="sqrt").peak(4096) == pytest.approx(4.8)

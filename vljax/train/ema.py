@@ -1,10 +1,12 @@
 """Exponential moving average of the parameters, its length counted in examples."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 
+from vljax import config
 from vljax.types import Array, Params
 
 
@@ -16,12 +18,20 @@ class Ema:
   of b * ln 2 / -ln d.
 
   Attributes:
-    halflife: in examples.
+    halflife: in examples, 1 or more.
     ramp: the half-life is at most this share of the examples seen so far (StyleGAN2-ADA uses 0.05); None: no ramp.
   """
 
   halflife: float
   ramp: float | None = None
+
+  def __post_init__(self):
+    if not 1 <= self.halflife < math.inf:
+      raise ValueError(
+        f"config.ema.halflife = {self.halflife}; legal: examples, finite, 1 or more; a decay of d per step of b "
+        f"examples is b * ln 2 / -ln d"
+      )
+    config.check_ranges("config.ema", self, ramp="above 0, or None")
 
   def decay(self, step: Array, batch: int) -> Array:
     """The weight of the old average at this step, of `batch` examples."""

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import BFloat16, Float
 
-from vljax import tree
+from vljax import config, tree
 from vljax.train import agc as adaptive
 from vljax.types import Array, Metrics, Params, Rng
 
@@ -70,6 +70,14 @@ class Group(Rule):
   @property
   def rule(self) -> Rule:
     return Rule(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Rule)})
+
+  def check(self, where: str) -> None:
+    """Raise unless the numbers of the group at the key `where` are legal."""
+    factors = dict.fromkeys(("lr", "wd"), "finite, 0 or more")
+    betas = dict.fromkeys(("b1", "b2"), "0 or more, below 1")
+    least = dict.fromkeys(("eps", "agc_eps"), "finite, above 0")
+    limits = dict.fromkeys(("clip", "agc", "eta"), "above 0, or None")
+    config.check_ranges(where, self, **factors, **betas, **least, **limits)
 
 
 Groups = tuple[tuple[str, Group], ...]

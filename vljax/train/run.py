@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vljax import config
 from vljax.data.vocabulary import Vocabulary
 from vljax.parallel.mesh import Mesh
 from vljax.train.ema import Ema
@@ -43,6 +44,11 @@ class Stream:
   @property
   def share(self) -> Share:
     return Share(self.weight, self.micro, self.every)
+
+  def check(self, where: str) -> None:
+    """Raise unless the numbers of the stream at the key `where` are legal."""
+    counts = dict.fromkeys(("batch", "micro"), "1 or more")
+    config.check_ranges(where, self, **counts, weight="finite, 0 or more", max_broken="0 to 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +100,14 @@ class Run:
   tokenizer: Vocabulary | None = None
 
   def __post_init__(self):
-    for name, least in (("steps", 1), ("log_every", 1), ("max_bad_steps", 1), ("workers", 0)):
-      if getattr(self, name) < least:
-        raise ValueError(f"config.{name} = {getattr(self, name)}; legal: {least} or more")
+    least = dict.fromkeys(("steps", "log_every", "max_bad_steps"), "1 or more")
+    config.check_ranges("config", self, **least, workers="0 or more", clip="above 0, or None")
+    for i, (_, group) in enumerate(self.optim):
+      group.check(f"config.optim[{i}][1]")
     if not self.streams:
       raise ValueError("config.streams names no stream")
+    for name, stream in self.streams.items():
+      stream.check(f"config.streams.{name}")
     self._check_every()
 
   @property

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from vljax import config
 from vljax.types import Array
 
 
@@ -32,6 +33,12 @@ class Schedule:
   final: float = 0.0
   decay: float = 0.1
   timescale: int = 10_000
+
+  def __post_init__(self):
+    shares = dict.fromkeys(("final", "decay"), "0 to 1")
+    config.check_ranges(
+      "config.schedule", self, lr="finite, 0 or more", warmup="0 or more", **shares, timescale="1 or more"
+    )
 
   def peak(self, batch: int) -> float:
     """The greatest learning rate of a run with this batch."""
