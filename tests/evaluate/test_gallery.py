@@ -69,6 +69,12 @@ def test_a_source_without_classes_is_named(gallery):
     gallery.zeroshot(PREDICT, 0)
 
 
+def test_a_picture_without_a_class_is_named(gallery, monkeypatch):
+  monkeypatch.setattr(Solid, "row", lambda self, index: {"key": f"p{index}", "label": None if index else 0})
+  with pytest.raises(ValueError, match="solid: 'p1' has no class; legal: a number as its field 'label'"):
+    gallery.zeroshot(PREDICT, 0)
+
+
 def test_a_source_without_captions_is_named(gallery, monkeypatch):
   monkeypatch.setattr(Solid, "row", lambda self, index: {"label": 0})
   with pytest.raises(ValueError, match="retrieval needs captions; solid has none"):

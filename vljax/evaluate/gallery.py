@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,8 +147,12 @@ class Gallery:
     return accuracy.top(features.encode(call, range(len(self)), self.batch), self.labels())
 
   def labels(self) -> np.ndarray:
-    """The class of each picture, by number."""
-    return np.array([self.row(i)["label"] for i in range(len(self))])
+    """The class of each picture, by number.
+
+    Raises:
+      ValueError: a picture has none.
+    """
+    return labels_of(map(self.row, range(len(self))), self.source.name)
 
   def _check_classes(self, labelled: "Gallery", what: str) -> None:
     if not self.source.classes or self.source.classes != labelled.source.classes:
@@ -165,6 +169,20 @@ class Gallery:
       why = f" ({'; '.join(self.notes)})" if self.notes else ""
       raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need{why}")
     return predict["encode_text"](params, self.tokenizer(list(texts)))
+
+
+def labels_of(rows: Iterable[Mapping[str, Any]], where: str) -> np.ndarray:
+  """The class of each example, by number.
+
+  Raises:
+    ValueError: an example has none.
+  """
+  labels = []
+  for row in rows:
+    if row.get("label") is None:
+      raise ValueError(f"{where}: {row['key']!r} has no class; legal: a number as its field 'label'")
+    labels.append(row["label"])
+  return np.array(labels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from vljax import config as config_lib
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
-from vljax.evaluate import features, prompts, zeroshot
+from vljax.evaluate import features, gallery, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
 from vljax.models import bound, dual_encoder
@@ -332,7 +332,7 @@ def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizer
       lambda texts: predict["encode_text"](params, tokenizer(list(texts))),
       names, wanted.templates or prompts.usual(wanted.names), wanted.batch,
     )  # fmt: skip
-    labels = np.array([source.row(i)["label"] for i in range(len(source))])
+    labels = gallery.labels_of(map(source.row, range(len(source))), source.name)
     return zeroshot.evaluate(encode(wanted.query), labels, weights)
 
   return Eval(run, every=wanted.every, open=opened)

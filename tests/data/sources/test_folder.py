@@ -51,6 +51,15 @@ def test_classes_from_subfolders(nested):
   assert "captions" not in sources.open(f"folder:{nested}?caption=none")[0]
 
 
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, pictures):
+  for number in range(12):
+    (tmp_path / str(number)).mkdir()
+    (tmp_path / str(number) / "a.png").write_bytes(pictures["photo_0.png"])
+  source = sources.open(f"folder:{tmp_path}?caption=none")
+  assert source.classes == tuple(map(str, range(12)))
+  assert all(source.row(i)["label"] == int(source.row(i)["class"]) for i in range(12))
+
+
 @pytest.mark.parametrize(
   ("name", "expected"),
   [

@@ -8,7 +8,7 @@ from etils import epath
 
 from vljax import config
 from vljax.data.sources import files
-from vljax.data.sources.source import Source, filled
+from vljax.data.sources.source import Source, class_order, filled
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CAPTIONS = ("auto", "txt", "class", "name", "none")
@@ -33,7 +33,7 @@ class Folder(Source):
     self.names = [name for name in found if not name.lower().endswith(".txt")]
     if not self.names:
       raise ValueError(f"folder {str(path)!r} holds no picture; looked for {', '.join(SUFFIXES)}, also in subfolders")
-    self.classes = tuple(sorted({name.split("/")[0] for name in self.names if "/" in name})) or None
+    self.classes = class_order(name.split("/")[0] for name in self.names if "/" in name) or None
     if self.classes and all("/" in name for name in self.names):
       self.class_field = "folder"
     else:
