@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from vljax.data import sources, tokenizers
+from vljax.data.sources.source import in_words
 from vljax.evaluate import accuracy, features, knn, probe, retrieval, zeroshot
 from vljax.types import Params
 
@@ -106,13 +107,15 @@ class Gallery:
   ) -> dict[str, float]:
     """Zero-shot accuracy on the classes of the source; `names` are what prompts call them, in their order.
 
+    Without `names` it is the classes themselves, `_` and `-` read as spaces.
+
     Raises:
       ValueError: the source has no classes.
     """
     if not self.source.classes:
       raise ValueError(f"zero-shot classification needs classes; {self.source.name} has none")
     encode = lambda part: self._text(predict, params, part)
-    weights = zeroshot.classifier(encode, names or self.source.classes, templates, self.batch)
+    weights = zeroshot.classifier(encode, names or list(map(in_words, self.source.classes)), templates, self.batch)
     return zeroshot.evaluate(self.encode_images(predict, params), self.labels(), weights)
 
   def knn(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params, k: int = 20) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 from vljax import config as config_lib
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
+from vljax.data.sources.source import in_words
 from vljax.evaluate import features, gallery, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
@@ -327,7 +328,7 @@ def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizer
 
     if wanted.kind == "retrieval":
       return between(encode(wanted.query), encode(wanted.answer), source.values(wanted.group))
-    names = prompts.names_for(source.classes, wanted.names) if wanted.names else source.classes
+    names = prompts.names_for(source.classes, wanted.names) if wanted.names else list(map(in_words, source.classes))
     weights = zeroshot.classifier(
       lambda texts: predict["encode_text"](params, tokenizer(list(texts))),
       names, wanted.templates or prompts.usual(wanted.names), wanted.batch,

@@ -55,9 +55,17 @@ def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, pictures):
   for number in range(12):
     (tmp_path / str(number)).mkdir()
     (tmp_path / str(number) / "a.png").write_bytes(pictures["photo_0.png"])
-  source = sources.open(f"folder:{tmp_path}?caption=none")
+  source = sources.open(f"folder:{tmp_path}")
   assert source.classes == tuple(map(str, range(12)))
   assert all(source.row(i)["label"] == int(source.row(i)["class"]) for i in range(12))
+
+
+def test_numbers_of_classes_are_words(tmp_path, pictures):
+  for name in ("digit_0", "digit_1", "n01440764"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.png").write_bytes(pictures["photo_0.png"])
+  source = sources.open(f"folder:{tmp_path}")
+  assert [source.row(i)["captions"] for i in range(3)] == [["digit 0"], ["digit 1"], ["n01440764"]]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What every source is: random access to raw examples, cheap rows without pictures, groups to split by."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -128,6 +129,11 @@ def class_order(classes: Iterable[str]) -> tuple[str, ...]:
   if all(name.isdecimal() for name in different):
     return tuple(sorted(different, key=lambda name: (int(name), name)))
   return tuple(sorted(different))
+
+
+def in_words(name: str) -> str:
+  """A name of a class or a file as people write it: `golden_retriever` becomes "golden retriever"."""
+  return re.sub(r"[_\-\s]+", " ", name).strip()
 
 
 def lookup(row: Mapping[str, Any], field: str, where: str) -> Any:
