@@ -39,6 +39,15 @@ def test_captions_from_texts(flat):
   assert str(info.value) == expected
 
 
+def test_texts_made_on_windows(flat):
+  (flat / "photo_0.txt").write_bytes(b"\xef\xbb\xbfa red car\r\n")
+  (flat / "photo_1.txt").write_bytes("ein Kätzchen".encode("latin-1"))
+  source = sources.open(f"folder:{flat}")
+  assert source[0]["captions"] == ["a red car"]
+  with pytest.raises(ValueError, match=r"photo_1.txt holds b'ein K\\xe4tzchen'; legal: text in UTF-8"):
+    source[1]
+
+
 def test_classes_from_subfolders(nested):
   source = sources.open(f"folder:{nested}")
   assert source.classes == ("cats", "red_cars")

@@ -47,6 +47,15 @@ def test_missing_caption_and_picture(tmp_path, pictures, write_tar):
   assert str(info.value) == f"webdataset:{tmp_path}/s.tar: 'b' has no caption: its .txt is absent or empty"
 
 
+def test_texts_made_on_windows(tmp_path, pictures, write_tar):
+  data = pictures["photo_0.png"]
+  texts = {"a.txt": b"\xef\xbb\xbfa red car\r\n", "b.txt": b"K\xe4tzchen"}
+  source = sources.open(f"webdataset:{write_tar(tmp_path / 's.tar', {'a.png': data, 'b.png': data, **texts})}")
+  assert source[0]["captions"] == ["a red car"]
+  with pytest.raises(ValueError, match=r"s.tar: b.txt holds b'K\\xe4tzchen'; legal: text in UTF-8"):
+    source[1]
+
+
 def test_damaged_fields(tmp_path, pictures, write_tar):
   members = {"a.png": pictures["photo_0.png"], "a.json": b"[1]", "b.png": pictures["photo_0.png"], "b.cls": b"cat"}
   write_tar(tmp_path / "s.tar", {"0.png": b"x", **members})

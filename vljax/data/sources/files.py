@@ -99,6 +99,18 @@ def _walk(folder: epath.Path) -> Iterator[tuple[epath.PathLike, list[str]]]:
     yield place, names
 
 
+def text_of(data: bytes, where: str) -> str:
+  """The text of a file, without the mark that Windows puts first.
+
+  Raises:
+    ValueError: it is not UTF-8.
+  """
+  try:
+    return data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{where} holds {data[:40]!r}; legal: text in UTF-8 ({error})") from error
+
+
 def cache_folder() -> epath.Path:
   """`$XDG_CACHE_HOME/vljax`, or `~/.cache/vljax`."""
   root = os.environ.get("XDG_CACHE_HOME")

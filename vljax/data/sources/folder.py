@@ -56,7 +56,8 @@ class Folder(Source):
     name, where = self.names[index], f"{self.name}: {self.names[index]!r}"
     if self.rule == "txt":
       text = self.texts.get(stem(name))
-      lines = (epath.Path(self.folder) / text).read_text().splitlines() if text else []
+      data = (epath.Path(self.folder) / text).read_bytes() if text else b""
+      lines = files.text_of(data, f"{self.name}: {text}").splitlines()
       return filled(lines, f"{where} has no caption: {text or f'{stem(name)}.txt'!r} is absent or empty")
     if self.rule == "class":
       return filled([in_words(fields.get("folder", ""))], f"{where} has no caption: it lies in no subfolder")

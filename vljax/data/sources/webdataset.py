@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vljax.data.sources import globs
+from vljax.data.sources import files, globs
 from vljax.data.sources.source import Source, filled, find_caption_fields, texts_of
 from vljax.data.sources.tar import Tar
 
@@ -66,7 +66,8 @@ class WebDataset(Source):
   def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
     where = f"{self.name}: {self.keys[index]!r}"
     if self.has_text:
-      lines = self._read(index, "txt").decode().splitlines() if "txt" in self.members[index] else []
+      data = self._read(index, "txt") if "txt" in self.members[index] else b""
+      lines = files.text_of(data, f"{self.name}: {self.keys[index]}.txt").splitlines()
       return filled(lines, f"{where} has no caption: its .txt is absent or empty")
     return texts_of(fields, self.caption_fields, where) if self.caption_fields else None
 
