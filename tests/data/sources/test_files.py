@@ -50,7 +50,7 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
 
 
 def test_below(tmp_path):
-  for name in ("b.txt", "a/c.TXT", "a/d/e.txt", "a/f.md"):
+  for name in ("b.txt", "a/c.TXT", "a/d/e.txt", "a/f.md", "._b.txt", "a/.c.txt"):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("x")
   assert files.below(epath.Path(tmp_path), (".txt",)) == ["a/c.TXT", "a/d/e.txt", "b.txt"]

@@ -56,6 +56,16 @@ def test_texts_made_on_windows(tmp_path, pictures, write_tar):
     source[1]
 
 
+def test_a_tar_of_macos(tmp_path, pictures, write_tar):
+  data = pictures["photo_0.png"]
+  members = {"./._a.png": b"attributes", "./a.png": data, "d/._b.png": b"attributes", "d/b.png": data, "d/b.txt": b"b"}
+  source = sources.open(f"webdataset:{write_tar(tmp_path / 's.tar', members)}")
+  assert (source.keys, source.missing) == (["a", "d/b"], 0)
+  assert source[1]["captions"] == ["b"]
+  with pytest.raises(ValueError, match="'a' has no caption: its .txt is absent or empty"):
+    source[0]
+
+
 def test_damaged_fields(tmp_path, pictures, write_tar):
   members = {"a.png": pictures["photo_0.png"], "a.json": b"[1]", "b.png": pictures["photo_0.png"], "b.cls": b"cat"}
   write_tar(tmp_path / "s.tar", {"0.png": b"x", **members})

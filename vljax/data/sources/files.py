@@ -75,12 +75,15 @@ def stamp(path: epath.Path) -> tuple[int, int]:
 
 
 def below(folder: epath.Path, suffixes: tuple[str, ...]) -> list[str]:
-  """The paths, relative to the folder and sorted, of all files in it and its subfolders with one of the suffixes."""
+  """The paths, relative to the folder and sorted, of all files in it and its subfolders with one of the suffixes.
+
+  Hidden files are left out: macOS writes `._NAME` beside NAME where a file system cannot hold its attributes.
+  """
   bare = lambda path: pathlib.PurePosixPath(str(path).rpartition("://")[2])  # fsspec's walk drops gs://
   found = []
   for place, names in _walk(folder):
     inner = bare(place).relative_to(bare(folder))
-    found += [str(inner / name) for name in names if name.lower().endswith(suffixes)]
+    found += [str(inner / name) for name in names if name.lower().endswith(suffixes) and not name.startswith(".")]
   return sorted(found)
 
 

@@ -19,7 +19,8 @@ class WebDataset(Source):
   """Examples of all shards in their order. The key is a member's path up to the first dot of its file name.
 
   Captions are the lines of KEY.txt, else (or with `caption=FIELD`) a field of KEY.json, whose other fields are the
-  example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`.
+  example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`;
+  so are, uncounted, members whose file name begins with a dot, as those `._NAME` that macOS adds to a tar.
 
   `also=audio.wav,depth.png,imu.npy` gives further members, KEY.audio.wav as the bytes `audio`; arrays for `.npy`.
   """
@@ -35,6 +36,8 @@ class WebDataset(Source):
     for number, shard in enumerate(self.shards):
       groups: dict[str, dict[str, int]] = {}
       for member, name in enumerate(shard.names):
+        if name.rpartition("/")[2].startswith("."):
+          continue
         key, suffix = key_of(name)
         groups.setdefault(key, {})[suffix] = member
       for key, members in groups.items():
@@ -49,7 +52,7 @@ class WebDataset(Source):
     if self.missing:
       logging.warning("%s: %d keys without a picture are left out", self.name, self.missing)
     self.shard_of = np.array(shard_of)
-    self.has_text = "txt" in self.members[0] and not caption
+    self.has_text = any("txt" in members for members in self.members) and not caption
     self.caption_fields = () if self.has_text else find_caption_fields(self.fields(0), caption)
 
   def __len__(self) -> int:
