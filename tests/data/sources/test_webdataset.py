@@ -113,3 +113,10 @@ def test_further_members(tmp_path, pictures, write_tar):
   np.testing.assert_array_equal(example["imu"], np.arange(6.0))
   with pytest.raises(ValueError, match=r"'b' has no member \.depth\.png"):
     source[1]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY\x01", b"text"])
+def test_a_damaged_array(tmp_path, pictures, write_tar, data):
+  write_tar(tmp_path / "s.tar", {"a.png": pictures["photo_0.png"], "a.imu.npy": data})
+  with pytest.raises(ValueError, match=r"s.tar: a\.imu\.npy holds no array: "):
+    sources.open(f"webdataset:{tmp_path}/s.tar?also=imu.npy")[0]

@@ -84,7 +84,12 @@ class WebDataset(Source):
     if suffix not in self.members[index]:
       raise ValueError(f"{self.name}: {self.keys[index]!r} has no member .{suffix}")
     data = self._read(index, suffix)
-    return np.load(io.BytesIO(data), allow_pickle=False) if suffix.endswith(".npy") else data
+    if not suffix.endswith(".npy"):
+      return data
+    try:
+      return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+      raise ValueError(f"{self.name}: {self.keys[index]}.{suffix} holds no array: {error}") from error
 
   def _image_suffix(self, members: Mapping[str, int]) -> str:
     return image_suffix({suffix: number for suffix, number in members.items() if suffix not in self.also})
