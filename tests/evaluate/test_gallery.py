@@ -97,9 +97,23 @@ def test_zero_shot_uses_the_classes_of_the_source(gallery):
   assert gallery.zeroshot(PREDICT, 0)["top1"] == 1.0
 
 
+def test_prompts_read_the_classes_as_words(gallery, monkeypatch):
+  monkeypatch.setattr(Solid, "classes", ["very_dark", "light-colored"])
+  seen = []
+  encode = lambda params, texts: seen.extend(texts) or np.eye(len(texts), 2)
+  Gallery(Solid(), gallery.transform, list).zeroshot(PREDICT | {"encode_text": encode}, 0)
+  assert seen == ["a photo of a very dark.", "a photo of a light colored."]
+
+
 def test_a_source_without_classes_is_named(gallery):
   gallery.source.classes = None
   with pytest.raises(ValueError, match="zero-shot classification needs classes; solid has none"):
+    gallery.zeroshot(PREDICT, 0)
+
+
+def test_a_picture_without_a_class_is_named(gallery, monkeypatch):
+  monkeypatch.setattr(Solid, "row", lambda self, index: {"key": f"p{index}", "label": None if index else 0})
+  with pytest.raises(ValueError, match="solid: 'p1' has no class; legal: a number as its field 'label'"):
     gallery.zeroshot(PREDICT, 0)
 
 

@@ -47,6 +47,15 @@ def test_a_misspelt_set_is_answered_with_the_nearest():
     prompts.class_names("cifar")
 
 
+def test_numbers_are_labels():
+  names = prompts.class_names("imagenet")
+  assert prompts.names_for(sorted(map(str, range(1000))), "imagenet")[2] == names[10] == "brambling"
+  assert prompts.names_for(["3", "0700"], "imagenet") == (names[3], names[700])
+  assert prompts.names_for(list("3456789") + ["10"], "clevr_counts")[-1] == "10"
+  with pytest.raises(ValueError, match="the source's class '10' is no label of cifar10; legal: 0 to 9"):
+    prompts.names_for([str(i) for i in range(1, 11)], "cifar10")
+
+
 # Classes and templates of CLIP's data/prompts.md.
 COUNTS = {
   "cifar10": (10, 18), "cifar100": (100, 18), "stl10": (10, 2), "food101": (101, 1), "oxford_pets": (37, 1),
@@ -71,5 +80,7 @@ def test_names_follow_the_order_of_the_source():
   assert prompts.names_for([f"class {i}" for i in range(10)], "stl10") == prompts.class_names("stl10")
   with pytest.raises(ValueError, match="mnist has 10 classes, the source 2"):
     prompts.names_for(["0", "1"], "mnist")
+  with pytest.raises(ValueError, match="mnist has 10 classes, the source 2"):
+    prompts.names_for(["zero", "one"], "mnist")
   with pytest.raises(ValueError, match="class 'kitten' is none of cifar10"):
     prompts.names_for(["kitten", *prompts.class_names("cifar10")[1:]], "cifar10")

@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from vljax.data import sources, tokenizers
+from vljax.data.sources.source import in_words
 from vljax.evaluate import accuracy, features, knn, probe, retrieval, zeroshot
 from vljax.types import Int, Params
 
@@ -117,13 +118,15 @@ class Gallery:
   ) -> dict[str, float]:
     """Zero-shot accuracy on the classes of the source; `names` are what prompts call them, in their order.
 
+    Without `names` it is the classes themselves, `_` and `-` read as spaces.
+
     Raises:
       ValueError: the source has no classes.
     """
     if not self.source.classes:
       raise ValueError(f"zero-shot classification needs classes; {self.source.name} has none")
     encode = lambda part: self._text(predict, params, part)
-    weights = zeroshot.classifier(encode, names or self.source.classes, templates, self.batch)
+    weights = zeroshot.classifier(encode, names or list(map(in_words, self.source.classes)), templates, self.batch)
     return zeroshot.evaluate(self.encode_images(predict, params), self.labels(), weights)
 
   def knn(self, labelled: "Gallery", predict: Mapping[str, Encode], params: Params, k: int = 20) -> dict[str, float]:
@@ -158,8 +161,12 @@ class Gallery:
     return accuracy.top(features.encode(call, range(len(self)), self.batch), self.labels())
 
   def labels(self) -> np.ndarray:
-    """The class of each picture, by number."""
-    return np.array([self.row(i)["label"] for i in range(len(self))])
+    """The class of each picture, by number.
+
+    Raises:
+      ValueError: a picture has none.
+    """
+    return labels_of(map(self.row, range(len(self))), self.source.name)
 
   def _check_classes(self, labelled: "Gallery", what: str) -> None:
     if not self.source.classes or self.source.classes != labelled.source.classes:
@@ -176,6 +183,20 @@ class Gallery:
       why = f" ({'; '.join(self.notes)})" if self.notes else ""
       raise ValueError(f"{self.source.name} was opened without a tokenizer, which texts need{why}")
     return predict["encode_text"](params, self.tokenizer(list(texts)))
+
+
+def labels_of(rows: Iterable[Mapping[str, Any]], where: str) -> np.ndarray:
+  """The class of each example, by number.
+
+  Raises:
+    ValueError: an example has none.
+  """
+  labels = []
+  for row in rows:
+    if row.get("label") is None:
+      raise ValueError(f"{where}: {row['key']!r} has no class; legal: a number as its field 'label'")
+    labels.append(row["label"])
+  return np.array(labels)
 
 
 @dataclasses.dataclass(frozen=True)

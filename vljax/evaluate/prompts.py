@@ -149,16 +149,23 @@ def class_names(name: str) -> tuple[str, ...]:
 def names_for(classes: Sequence[str], data_set: str) -> tuple[str, ...]:
   """The names of a data set for the classes of a source, in the source's order.
 
-  Classes that are spelled alike but for case, `_` and `-` are matched by name. Where no class is, the source counts as
-  being in the order of the data set's labels.
+  Classes that are spelled alike but for case, `_` and `-` are matched by name. Where not all are, numbers are the
+  data set's labels, from 0 and with gaps where the source lacks classes; where none is, the source counts as being in
+  the order of the labels.
 
   Raises:
-    ValueError: no such data set, another number of classes, or only some of them are spelled alike; names the first.
+    ValueError: no such data set, a number that is no label, another number of classes, or only some of them are
+      spelled alike; names the first.
   """
   names = class_names(data_set)
   plain = lambda text: re.sub(r"[\W_]+", " ", text).strip().lower()
   spelled = {plain(name): name for name in names}
   found = [spelled.get(plain(c)) for c in classes]
+  if None in found and all(c.isdecimal() for c in classes):
+    for c in classes:
+      if int(c) >= len(names):
+        raise ValueError(f"the source's class {c!r} is no label of {data_set}; legal: 0 to {len(names) - 1}")
+    return tuple(names[int(c)] for c in classes)
   if len(classes) != len(names):
     raise ValueError(f"{data_set} has {len(names)} classes, the source {len(classes)}")
   if not any(found):

@@ -12,6 +12,7 @@ import numpy as np
 from vljax import parallel, tree
 from vljax.data import interleave, sources, tokenizers, transforms, vocabulary
 from vljax.data.interleave import CHUNK, IMAGE
+from vljax.data.pictures import Pictures
 from vljax.evaluate import perplexity
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import variables
@@ -99,7 +100,7 @@ class Config(Run):
     """Margins of another color than the bundle's would be seen in training alone."""
     mean = self.preprocess.mean_color
     for _, step in transforms.build([step for step in steps if "pictures" in step[:1]], where=where).steps:
-      if step.fill != mean:
+      if isinstance(step, Pictures) and step.fill != mean:
         found = f"{where}: pictures has fill = {step.fill}, but config.preprocess.normalize subtracts {mean}"
         raise ValueError(f"{found}; legal: fill = {mean}")
 

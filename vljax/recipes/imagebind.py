@@ -12,7 +12,8 @@ import numpy as np
 from vljax import config as config_lib
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
-from vljax.evaluate import features, prompts, zeroshot
+from vljax.data.sources.source import in_words
+from vljax.evaluate import features, gallery, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
 from vljax.models import bound, dual_encoder
@@ -327,12 +328,12 @@ def _evaluation(name: str, wanted: Between, config: Config, tokenizer: tokenizer
 
     if wanted.kind == "retrieval":
       return between(encode(wanted.query), encode(wanted.answer), source.values(wanted.group))
-    names = prompts.names_for(source.classes, wanted.names) if wanted.names else source.classes
+    names = prompts.names_for(source.classes, wanted.names) if wanted.names else list(map(in_words, source.classes))
     weights = zeroshot.classifier(
       lambda texts: predict["encode_text"](params, tokenizer(list(texts))),
       names, wanted.templates or prompts.usual(wanted.names), wanted.batch,
     )  # fmt: skip
-    labels = np.array([source.row(i)["label"] for i in range(len(source))])
+    labels = gallery.labels_of(map(source.row, range(len(source))), source.name)
     return zeroshot.evaluate(encode(wanted.query), labels, weights)
 
   return Eval(run, every=wanted.every, open=opened)

@@ -50,7 +50,31 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path, monkeypatch):
 
 
 def test_below(tmp_path):
-  for name in ("b.txt", "a/c.TXT", "a/d/e.txt", "a/f.md"):
+  for name in ("b.txt", "a/c.TXT", "a/d/e.txt", "a/f.md", "._b.txt", "a/.c.txt"):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("x")
   assert files.below(epath.Path(tmp_path), (".txt",)) == ["a/c.TXT", "a/d/e.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("folder", [".", "./", "../here"])
+def test_below_a_relative_folder(tmp_path, monkeypatch, folder):
+  (tmp_path / "here/cat").mkdir(parents=True)
+  (tmp_path / "here/cat/1.txt").write_text("x")
+  monkeypatch.chdir(tmp_path / "here")
+  assert files.below(epath.Path(folder), (".txt",)) == ["cat/1.txt"]
+
+
+def test_below_a_bucket(monkeypatch):
+  folder = epath.Path("gs://bucket/x")
+  monkeypatch.setattr(type(folder), "walk", lambda self: [(epath.Path("bucket/x/cat"), [], ["1.txt"])])
+  assert files.below(folder, (".txt",)) == ["cat/1.txt"]
+
+
+def test_below_follows_links_but_not_in_a_circle(tmp_path):
+  for name in ("here/cat/1.txt", "there/2.txt"):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("x")
+  (tmp_path / "here/bird").symlink_to(tmp_path / "there")
+  (tmp_path / "there/back").symlink_to(tmp_path / "here")
+  (tmp_path / "there/self").symlink_to(".")
+  assert files.below(epath.Path(tmp_path / "here"), (".txt",)) == ["bird/2.txt", "cat/1.txt"]

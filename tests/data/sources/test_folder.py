@@ -39,6 +39,15 @@ def test_captions_from_texts(flat):
   assert str(info.value) == expected
 
 
+def test_texts_made_on_windows(flat):
+  (flat / "photo_0.txt").write_bytes(b"\xef\xbb\xbfa red car\r\n")
+  (flat / "photo_1.txt").write_bytes("ein Kätzchen".encode("latin-1"))
+  source = sources.open(f"folder:{flat}")
+  assert source[0]["captions"] == ["a red car"]
+  with pytest.raises(ValueError, match=r"photo_1.txt holds b'ein K\\xe4tzchen'; legal: text in UTF-8"):
+    source[1]
+
+
 def test_classes_from_subfolders(nested):
   source = sources.open(f"folder:{nested}")
   assert source.classes == ("cats", "red_cars")
@@ -49,6 +58,23 @@ def test_classes_from_subfolders(nested):
     "captions": ["red cars"],
   }
   assert "captions" not in sources.open(f"folder:{nested}?caption=none")[0]
+
+
+def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path, pictures):
+  for number in range(12):
+    (tmp_path / str(number)).mkdir()
+    (tmp_path / str(number) / "a.png").write_bytes(pictures["photo_0.png"])
+  source = sources.open(f"folder:{tmp_path}")
+  assert source.classes == tuple(map(str, range(12)))
+  assert all(source.row(i)["label"] == int(source.row(i)["class"]) for i in range(12))
+
+
+def test_numbers_of_classes_are_words(tmp_path, pictures):
+  for name in ("digit_0", "digit_1", "n01440764"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.png").write_bytes(pictures["photo_0.png"])
+  source = sources.open(f"folder:{tmp_path}")
+  assert [source.row(i)["captions"] for i in range(3)] == [["digit 0"], ["digit 1"], ["n01440764"]]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,15 @@ def test_paths_and_base64(table, pictures):
   assert (source[2]["captions"], source[2]["class"], source[3]["label"]) == (["text 2"], "a", 1)
 
 
+def test_numbered_classes_keep_their_numbers(tmp_path, write_rows):
+  rows = [{"image": "x.jpg", "label": n} for n in (11, *range(11))]
+  source = sources.open(f"jsonl:{write_rows(tmp_path / 't.jsonl', rows)}?class=label")
+  assert [source.row(i)["label"] for i in range(12)] == [11, *range(11)]
+  path = write_rows(tmp_path / "t.jsonl", [*rows, {"image": "y.jpg", "label": None}])
+  with pytest.raises(ValueError, match=r"t.jsonl: row 12: class field 'label' holds None; legal: a text or a number"):
+    sources.open(f"jsonl:{path}?class=label")
+
+
 def test_missing_picture(table, tmp_path):
   (tmp_path / "deep" / "photo_5.jpg").unlink()
   source = sources.open(f"jsonl:{table}")

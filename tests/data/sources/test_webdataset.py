@@ -47,6 +47,25 @@ def test_missing_caption_and_picture(tmp_path, pictures, write_tar):
   assert str(info.value) == f"webdataset:{tmp_path}/s.tar: 'b' has no caption: its .txt is absent or empty"
 
 
+def test_texts_made_on_windows(tmp_path, pictures, write_tar):
+  data = pictures["photo_0.png"]
+  texts = {"a.txt": b"\xef\xbb\xbfa red car\r\n", "b.txt": b"K\xe4tzchen"}
+  source = sources.open(f"webdataset:{write_tar(tmp_path / 's.tar', {'a.png': data, 'b.png': data, **texts})}")
+  assert source[0]["captions"] == ["a red car"]
+  with pytest.raises(ValueError, match=r"s.tar: b.txt holds b'K\\xe4tzchen'; legal: text in UTF-8"):
+    source[1]
+
+
+def test_a_tar_of_macos(tmp_path, pictures, write_tar):
+  data = pictures["photo_0.png"]
+  members = {"./._a.png": b"attributes", "./a.png": data, "d/._b.png": b"attributes", "d/b.png": data, "d/b.txt": b"b"}
+  source = sources.open(f"webdataset:{write_tar(tmp_path / 's.tar', members)}")
+  assert (source.keys, source.missing) == (["a", "d/b"], 0)
+  assert source[1]["captions"] == ["b"]
+  with pytest.raises(ValueError, match="'a' has no caption: its .txt is absent or empty"):
+    source[0]
+
+
 def test_damaged_fields(tmp_path, pictures, write_tar):
   members = {"a.png": pictures["photo_0.png"], "a.json": b"[1]", "b.png": pictures["photo_0.png"], "b.cls": b"cat"}
   write_tar(tmp_path / "s.tar", {"0.png": b"x", **members})
@@ -94,3 +113,10 @@ def test_further_members(tmp_path, pictures, write_tar):
   np.testing.assert_array_equal(example["imu"], np.arange(6.0))
   with pytest.raises(ValueError, match=r"'b' has no member \.depth\.png"):
     source[1]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY\x01", b"text"])
+def test_a_damaged_array(tmp_path, pictures, write_tar, data):
+  write_tar(tmp_path / "s.tar", {"a.png": pictures["photo_0.png"], "a.imu.npy": data})
+  with pytest.raises(ValueError, match=r"s.tar: a\.imu\.npy holds no array: "):
+    sources.open(f"webdataset:{tmp_path}/s.tar?also=imu.npy")[0]

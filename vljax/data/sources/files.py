@@ -1,7 +1,9 @@
 """Bytes at an offset of a file, from any thread and process, and the folder of caches."""
 
 import os
+import pathlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
@@ -73,12 +75,43 @@ def stamp(path: epath.Path) -> tuple[int, int]:
 
 
 def below(folder: epath.Path, suffixes: tuple[str, ...]) -> list[str]:
-  """The paths, relative to the folder and sorted, of all files in it and its subfolders with one of the suffixes."""
+  """The paths, relative to the folder and sorted, of all files in it and its subfolders with one of the suffixes.
+
+  Hidden files are left out: macOS writes `._NAME` beside NAME where a file system cannot hold its attributes.
+  """
+  bare = lambda path: pathlib.PurePosixPath(str(path).rpartition("://")[2])  # fsspec's walk drops gs://
   found = []
-  for place, _, names in folder.walk():
-    inner = str(place)[len(str(folder)) :].strip("/")
-    found += [f"{inner}/{name}" if inner else name for name in names if name.lower().endswith(suffixes)]
+  for place, names in _walk(folder):
+    inner = bare(place).relative_to(bare(folder))
+    found += [str(inner / name) for name in names if name.lower().endswith(suffixes) and not name.startswith(".")]
   return sorted(found)
+
+
+def _walk(folder: epath.Path) -> Iterator[tuple[epath.PathLike, list[str]]]:
+  """Every folder with the names of its files; links are followed, but not back to a folder on the way to them."""
+  if "://" in str(folder):
+    yield from ((place, names) for place, _, names in folder.walk())
+    return
+  above: dict[str, tuple[str, ...]] = {}
+  for place, inner, names in os.walk(folder, followlinks=True):
+    way, real = above.pop(place, ()), os.path.realpath(place)
+    if real in way:
+      inner.clear()
+      continue
+    above |= {os.path.join(place, name): (*way, real) for name in inner}
+    yield place, names
+
+
+def text_of(data: bytes, where: str) -> str:
+  """The text of a file, without the mark that Windows puts first.
+
+  Raises:
+    ValueError: it is not UTF-8.
+  """
+  try:
+    return data.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{where} holds {data[:40]!r}; legal: text in UTF-8 ({error})") from error
 
 
 def cache_folder() -> epath.Path:

@@ -8,7 +8,7 @@ from etils import epath
 
 from vljax import config
 from vljax.data.sources import files
-from vljax.data.sources.source import Source, filled
+from vljax.data.sources.source import Source, class_order, filled, in_words
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CAPTIONS = ("auto", "txt", "class", "name", "none")
@@ -17,9 +17,9 @@ CAPTIONS = ("auto", "txt", "class", "name", "none")
 class Folder(Source):
   """Every picture below a folder, in the order of the paths; the first subfolder is the class.
 
-  `caption`: "txt" takes the lines of NAME.txt beside NAME.jpg, "class" the subfolder's name, "name" the file's name,
-  both with _ and - read as spaces, "none" none. "auto" is txt where there are such files, else class where there are
-  subfolders, else name.
+  `caption`: "txt" takes the lines of NAME.txt beside NAME.jpg, "class" the subfolder's name, "name" the file's name
+  without a number at its end, both with _ and - read as spaces, "none" none. "auto" is txt where there are
+  such files, else class where there are subfolders, else name.
   """
 
   def __init__(self, path: str, *, caption: str = "auto"):
@@ -33,7 +33,7 @@ class Folder(Source):
     self.names = [name for name in found if not name.lower().endswith(".txt")]
     if not self.names:
       raise ValueError(f"folder {str(path)!r} holds no picture; looked for {', '.join(SUFFIXES)}, also in subfolders")
-    self.classes = tuple(sorted({name.split("/")[0] for name in self.names if "/" in name})) or None
+    self.classes = class_order(name.split("/")[0] for name in self.names if "/" in name) or None
     if self.classes and all("/" in name for name in self.names):
       self.class_field = "folder"
     else:
@@ -56,10 +56,11 @@ class Folder(Source):
     name, where = self.names[index], f"{self.name}: {self.names[index]!r}"
     if self.rule == "txt":
       text = self.texts.get(stem(name))
-      lines = (epath.Path(self.folder) / text).read_text().splitlines() if text else []
+      data = (epath.Path(self.folder) / text).read_bytes() if text else b""
+      lines = files.text_of(data, f"{self.name}: {text}").splitlines()
       return filled(lines, f"{where} has no caption: {text or f'{stem(name)}.txt'!r} is absent or empty")
     if self.rule == "class":
-      return filled([words(fields.get("folder", ""))], f"{where} has no caption: it lies in no subfolder")
+      return filled([in_words(fields.get("folder", ""))], f"{where} has no caption: it lies in no subfolder")
     return filled([words(stem(name).rpartition("/")[2])], f"{where} has no caption: its name holds no words")
 
   def image(self, index: int) -> bytes:
@@ -73,4 +74,4 @@ def stem(name: str) -> str:
 
 def words(name: str) -> str:
   """A file's name as words: `red_car-02` becomes "red car"; a trailing number is a counter, not a word."""
-  return re.sub(r"(\b|(?<=\D))\d+$", "", re.sub(r"[_\-\s]+", " ", name)).strip()
+  return re.sub(r"(\b|(?<=\D))\d+$", "", in_words(name)).strip()

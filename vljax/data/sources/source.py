@@ -1,6 +1,7 @@
 """What every source is: random access to raw examples, cheap rows without pictures, groups to split by."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,16 @@ class Source:
     return row if image is None else row | {"image": image}
 
   def classes_of(self, field: str) -> tuple[str, ...]:
-    """The different values of a field as texts, sorted: the names of the classes."""
-    return tuple(sorted(set(map(str, self.values(field)))))
+    """The different values of a field as texts, in order: the names of the classes.
+
+    Raises:
+      ValueError: an example has no such field, or null in it.
+    """
+    values = self.values(field)
+    if None in values:
+      row = values.index(None)
+      raise ValueError(f"{self.name}: row {row}: class field {field!r} holds None; legal: a text or a number")
+    return class_order(map(str, values))
 
   def values(self, field: str) -> list[Any]:
     """The field (dotted for nested ones) of every example.
@@ -112,6 +121,19 @@ class Part(Source):
 
   def image(self, index: int) -> bytes | np.ndarray | None:
     return self.source.image(int(self.indices[index]))
+
+
+def class_order(classes: Iterable[str]) -> tuple[str, ...]:
+  """The different classes, sorted; by value where all are numbers, so that 10 is behind 9 as in a list of labels."""
+  different = set(classes)
+  if all(name.isdecimal() for name in different):
+    return tuple(sorted(different, key=lambda name: (int(name), name)))
+  return tuple(sorted(different))
+
+
+def in_words(name: str) -> str:
+  """A name of a class or a file as people write it: `golden_retriever` becomes "golden retriever"."""
+  return re.sub(r"[_\-\s]+", " ", name).strip()
 
 
 def lookup(row: Mapping[str, Any], field: str, where: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vljax.data.sources import globs
+from vljax.data.sources import files, globs
 from vljax.data.sources.source import Source, filled, find_caption_fields, texts_of
 from vljax.data.sources.tar import Tar
 
@@ -19,7 +19,8 @@ class WebDataset(Source):
   """Examples of all shards in their order. The key is a member's path up to the first dot of its file name.
 
   Captions are the lines of KEY.txt, else (or with `caption=FIELD`) a field of KEY.json, whose other fields are the
-  example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`.
+  example's fields; KEY.cls holds the label as a number. Keys without a picture are left out and counted in `missing`;
+  so are, uncounted, members whose file name begins with a dot, as those `._NAME` that macOS adds to a tar.
 
   `also=audio.wav,depth.png,imu.npy` gives further members, KEY.audio.wav as the bytes `audio`; arrays for `.npy`.
   """
@@ -35,6 +36,8 @@ class WebDataset(Source):
     for number, shard in enumerate(self.shards):
       groups: dict[str, dict[str, int]] = {}
       for member, name in enumerate(shard.names):
+        if name.rpartition("/")[2].startswith("."):
+          continue
         key, suffix = key_of(name)
         groups.setdefault(key, {})[suffix] = member
       for key, members in groups.items():
@@ -49,7 +52,7 @@ class WebDataset(Source):
     if self.missing:
       logging.warning("%s: %d keys without a picture are left out", self.name, self.missing)
     self.shard_of = np.array(shard_of)
-    self.has_text = "txt" in self.members[0] and not caption
+    self.has_text = any("txt" in members for members in self.members) and not caption
     self.caption_fields = () if self.has_text else find_caption_fields(self.fields(0), caption)
 
   def __len__(self) -> int:
@@ -66,7 +69,8 @@ class WebDataset(Source):
   def captions(self, index: int, fields: Mapping[str, Any]) -> list[str] | None:
     where = f"{self.name}: {self.keys[index]!r}"
     if self.has_text:
-      lines = self._read(index, "txt").decode().splitlines() if "txt" in self.members[index] else []
+      data = self._read(index, "txt") if "txt" in self.members[index] else b""
+      lines = files.text_of(data, f"{self.name}: {self.keys[index]}.txt").splitlines()
       return filled(lines, f"{where} has no caption: its .txt is absent or empty")
     return texts_of(fields, self.caption_fields, where) if self.caption_fields else None
 
@@ -80,7 +84,12 @@ class WebDataset(Source):
     if suffix not in self.members[index]:
       raise ValueError(f"{self.name}: {self.keys[index]!r} has no member .{suffix}")
     data = self._read(index, suffix)
-    return np.load(io.BytesIO(data), allow_pickle=False) if suffix.endswith(".npy") else data
+    if not suffix.endswith(".npy"):
+      return data
+    try:
+      return np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+      raise ValueError(f"{self.name}: {self.keys[index]}.{suffix} holds no array: {error}") from error
 
   def _image_suffix(self, members: Mapping[str, int]) -> str:
     return image_suffix({suffix: number for suffix, number in members.items() if suffix not in self.also})
