@@ -105,6 +105,20 @@ def test_a_tokenizer_whose_marks_lie_elsewhere_is_refused(raw, tokenizer):
 
 
 @pytest.mark.slow
+def test_frozen_parts_are_without_dropout_in_training(raw, workdir, trainer, tokenizer):
+  """Whatever the rng, the loss is the same, unless the part with the dropout is trained."""
+  batch, params = jax.device_put((next(trainer.loaders({})["packed"]), load_params(workdir)[0]))
+  for part in ("vision", "lm"):
+
+    def loss(*overrides, key, part=part):
+      recipe = recipes.build(recipes.parse(raw(f"{part}.dropout=0.5", *overrides)), tokenizer)
+      return float(recipe.phases[0].loss(params, {}, batch, jax.random.key(key))[0]["nll"])
+
+    assert loss(key=0) == loss(key=1)
+    assert loss("trains=.*", key=0) != loss("trains=.*", key=1)
+
+
+@pytest.mark.slow
 def test_pictures_are_padded_or_refused(raw):
   assert recipes.parse(raw("preprocess={'normalize': 'clip'}")).preprocess.resize == "longest"
   for other in ("shortest", "squash"):

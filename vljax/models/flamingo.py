@@ -125,21 +125,24 @@ class Flamingo(nn.Module):
     key_padding: Bool[Array, "b t"] | None = None,
     bypass: bool = False,
     train: bool = False,
+    frozen: bool = False,
   ) -> Float[Array, "b t d"]:
     """What `logits` takes; the arguments are those of `Decoder.run` and of `GatedXattn`.
 
     Args:
       bypass: leaves the gated blocks out: the language model as it was.
+      frozen: the language model runs without dropout, whatever `train` says.
 
     Raises:
       ValueError: images without phi, or segments without `first` where a row sees all media of its document.
     """
-    options = dict(positions=positions, segments=segments, key_padding=key_padding, train=train)
+    options = dict(positions=positions, segments=segments, key_padding=key_padding)
+    own = train and not frozen
     insert = None if bypass else self._insert(tokens, visual, phi, segments, first)
     x = self.lm.embed(tokens)
     if self.graft is None or bypass:
-      return self.lm.run(x, insert=insert, **options)[0]
-    return self.graft.run(self.lm.run(x, **options)[0], insert=insert, **options)[0]
+      return self.lm.run(x, insert=insert, train=own, **options)[0]
+    return self.graft.run(self.lm.run(x, train=own, **options)[0], insert=insert, train=train, **options)[0]
 
   def logits(self, x: Float[Array, "*b t d"]) -> Float[Array, "*b t v"]:
     """float32 logits of what `hidden` gave."""

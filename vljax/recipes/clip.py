@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vljax import parallel, tree
 from vljax.data import mean_std, sources, tokenizers, transforms, vocabulary
@@ -157,7 +156,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     check_tokenizer(model, tokenizer)
   towers = Towers(model, config.preprocess)
 
-  fixed = frozen_towers(model, trains)
+  fixed = groups.frozen(model, tuple(FIELDS), trains)
   inner, view = nfnet.viewed(model, "image")
   steps = augment.build(config.augment)
 
@@ -220,14 +219,6 @@ def trained(config: Config) -> str:
 def _names(model: dual_encoder.DualEncoder) -> list[str]:
   flat = tree.flatten(fitting.abstract(model))
   return [unstacked for name, leaf in flat.items() for unstacked in tree.layer_names(name, leaf)]
-
-
-def frozen_towers(model: dual_encoder.DualEncoder, trains: str) -> set[str]:
-  """The towers, `image` or `text`, of which the regex matches no parameter."""
-  if trains == ".*":
-    return set()
-  mask = tree.split(fitting.abstract(model), trains).mask
-  return {name for name in ("image", "text") if not any(np.any(m) for m in jax.tree.leaves(mask[name]))}
 
 
 def _whole(config: Config) -> dual_encoder.DualEncoder:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -115,7 +115,8 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   if tokenizer is not None:
     check_tokenizer(model, tokenizer)
   inner, view = nfnet.viewed(model, "vision")
-  functions, steps = Functions(inner, config.preprocess), augment.build(config.augment)
+  fixed = groups.frozen(model, ("vision", "lm/blocks"), config.trains)
+  functions, steps = Functions(inner, config.preprocess, fixed), augment.build(config.augment)
 
   def init(rng: Rng, batch: Batch) -> tuple[Params, dict]:
     check_fields(batch)
@@ -171,10 +172,10 @@ def meaning(config: Config, tokenizer: tokenizers.Tokenizer | None) -> dict[str,
 
 
 class Functions:
-  """A Flamingo as functions of raw pictures and tokens."""
+  """A Flamingo as functions of raw pictures and tokens; its `fixed` parts know no dropout and the like."""
 
-  def __init__(self, model: flamingo.Flamingo, preprocess: clip.Preprocess):
-    self.model, self.preprocess = model, preprocess
+  def __init__(self, model: flamingo.Flamingo, preprocess: clip.Preprocess, fixed: Container[str] = ()):
+    self.model, self.preprocess, self.fixed = model, preprocess, fixed
 
   def predict(self) -> dict[str, Any]:
     """`encode_image(params, images [b n f h w 3])`: visual tokens; `losses(params, batch)`: of each row the sum of
@@ -196,15 +197,16 @@ class Functions:
     visual = self._visual(weights, batch["images"], train=train, **options) if batch["images"].shape[1] else None
     places = {name: batch[name] for name in ("positions", "segments", "first")}
     phi = None if visual is None else batch["phi"]
-    return self.model.apply(weights, batch["tokens"], visual, phi, train=train, method="hidden", **places, **options)
+    options |= {"train": train, "frozen": "lm/blocks" in self.fixed, "method": "hidden"}
+    return self.model.apply(weights, batch["tokens"], visual, phi, **places, **options)
 
   def head(self, weights: Mapping[str, Any]) -> Callable[[Float[Array, "*b d"]], Float[Array, "*b v"]]:
     """The function from what `hidden` gives to logits."""
     return functools.partial(self.model.apply, weights, method="logits")
 
   def _visual(self, weights: Mapping[str, Any], images: Array, *, train: bool = False, **options: Any) -> Array:
-    images = self.preprocess.apply(images)
-    return self.model.apply(weights, images, train=train, method="encode_image", **options)
+    options |= {"train": train and "vision" not in self.fixed, "method": "encode_image"}
+    return self.model.apply(weights, self.preprocess.apply(images), **options)
 
 
 def gates(params: Params) -> dict[str, Float[Array, ""]]:
