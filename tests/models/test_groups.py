@@ -6,8 +6,10 @@ from vljax import recipes, tree
 from vljax.models import dual_encoder, fitting, groups
 
 
-def names_of(*args, **options):
-  flat = tree.flatten(fitting.abstract(dual_encoder.build(*args, **options)))
+def names_of(name, **image):
+  """Unstacked names of a published CLIP, or of an image tower beside a text tower of that name."""
+  model = dual_encoder.build_from(image, {"variant": name}, dim=16) if image else dual_encoder.build(name)
+  flat = tree.flatten(fitting.abstract(model))
   return [n for name, leaf in flat.items() for n in tree.layer_names(name, leaf)]
 
 
@@ -35,6 +37,27 @@ def test_groups_of_a_resnet():
   assert found["image/group_1_0/conv_1/kernel"] == 4
   assert found["image/pool/pos"] == found["image/group_3_2/norm_3/scale"] == 16
   assert found["image_head/kernel"] == 17
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("tower", "options", "blocks", "last"),
+  [
+    ("nfnet", dict(variant="test", depths=(1, 2, 1, 3)), 7, ("stage_3/blocks/1/", "final/")),
+    ("efficientnet", dict(variant="B0"), 16, ("stage_6_0/", "head_conv/", "head_norm/")),
+  ],
+)
+def test_locks_and_rates_of_convolutional_towers(tower, options, blocks, last):
+  names = names_of("test", tower=tower, **options)
+  found = groups.groups(names, "image")
+  assert max(found.values()) == 1 + blocks
+  live = matched(groups.unlocked(names, {"image": 2}), names)
+  assert live == {
+    n for n in names if n.startswith((*(f"image/{part}" for part in last), "image_head/", "text", "log_scale"))
+  }
+  rate = groups.rates(names, {"image": 0.5})
+  first = next(n for n in names if n.startswith(("image/stage_0/first/", "image/stage_0_0/")))
+  assert (rate(first), rate("image_head/kernel")) == (0.5**blocks, 1.0)
 
 
 def matched(regex, names):

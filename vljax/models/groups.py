@@ -1,7 +1,7 @@
 """A tower's parameters in groups from its input to its head: what is locked, and how fast each group learns.
 
 The groups are those of open_clip's ViTs: what comes before the blocks; each block, the last one with the norm and the
-pooling after it; the head. Residual networks have their stem in place of the first.
+pooling after it; the head. Convolutional networks have their stem in place of the first.
 """
 
 import re
@@ -15,7 +15,8 @@ from vljax import config, tree
 from vljax.models import fitting
 
 TOWERS = dict.fromkeys(("image", "text"))
-_AFTER = r"norm_post|pool|pooler|classifier"
+_AFTER = r"norm_post|pool|pooler|classifier|final|head_conv|head_norm"
+_BLOCK = r"(?:blocks|stage_\d+/blocks)/\d+|stage_\d+/first|[^/]+"
 
 
 def groups(names: Iterable[str], tower: str) -> dict[str, int]:
@@ -40,8 +41,11 @@ def _place(name: str, tower: str) -> tuple[int, ...] | None:
   if not name.startswith(f"{tower}/"):
     return None
   inner = name.removeprefix(f"{tower}/")
-  if found := re.match(r"blocks/(\d+)/|group_(\d+)_(\d+)/", inner):
+  if found := re.match(r"blocks/(\d+)/|(?:group|stage)_(\d+)_(\d+)/", inner):
     return (1, *(int(n) for n in found.groups() if n is not None))
+  if found := re.match(r"stage_(\d+)/(?:first|blocks/(\d+))/", inner):
+    stage, block = found.groups()
+    return (1, int(stage), 0 if block is None else 1 + int(block))
   return (2,) if re.match(rf"({_AFTER})(/|$)", inner) else (0,)
 
 
@@ -63,7 +67,7 @@ def unlocked(names: Iterable[str], locks: Mapping[str, int], trains: str = ".*")
     locked += [name for name, group in found.items() if group < total - count]
   if not locked:
     return trains
-  parts = {re.match(r"[^/]+/(blocks/\d+|[^/]+)", name)[0] for name in locked}  # type: ignore[index]
+  parts = {re.match(rf"[^/]+/(?:{_BLOCK})", name)[0] for name in locked}  # type: ignore[index]
   return rf"(?!(?:{'|'.join(sorted(parts))})(?:/|$))(?:{trains})"
 
 
@@ -82,6 +86,21 @@ def rates(names: Iterable[str], decay: Mapping[str, float]) -> Callable[[str], f
     numbers = groups(names, tower)
     found |= {name: factor ** (max(numbers.values()) - number) for name, number in numbers.items()}
   return lambda name: found.get(name, 1.0)
+
+
+def frozen(model: Any, parts: Sequence[str], trains: str) -> set[str]:
+  """Those of a model's parts (`vision`, `lm/blocks`) of which the regex `trains` matches no parameter.
+
+  In training, too, they run as they are, without dropout and the like.
+
+  Raises:
+    ValueError: the regex matches nothing at all.
+  """
+  if trains == ".*":
+    return set()
+  mask = tree.flatten(tree.split(fitting.abstract(model), trains).mask)
+  live = [name for name, layers in mask.items() if np.any(layers)]
+  return {part for part in parts if not any(name.startswith(f"{part}/") for name in live)}
 
 
 def hold(model: Any, parts: Sequence[str], trains: str) -> Any:
