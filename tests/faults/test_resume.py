@@ -45,9 +45,9 @@ def equal(a, b):
   assert a[1:] == b[1:]
 
 
-def finish(process, seconds=200):
+def finish(process, seconds=200, status=0):
   errors = process.communicate(timeout=seconds)[1]
-  assert process.returncode == 0, errors
+  assert process.returncode == status, errors
   return errors
 
 
@@ -86,18 +86,20 @@ def test_killed_and_started_again_equals_straight(straight, start_training, tmp_
   assert re.search(r"start +resumed from step (10|15) of ", report)
   found = everything(workdir)
   equal(found, straight[1])
-  assert found[1:] == ({"train": 20}, 20), "twenty batches, not one twice"
+  assert found[1:] == ({"train": 160}, 20), "twenty batches of eight, not one twice"
   assert losses(workdir) == losses(straight[0])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on(straight, start_training, tmp_path, number):
+@pytest.mark.parametrize(
+  ("number", "flags", "status"), [(signal.SIGTERM, ("--preempted_status=75",), 75), (signal.SIGINT, (), 0)]
+)
+def test_a_signal_saves_and_the_run_goes_on(straight, start_training, tmp_path, number, flags, status):
   workdir = tmp_path / "run"
-  process = start_training(*RUN, f"--workdir={workdir}")
+  process = start_training(*RUN, *flags, f"--workdir={workdir}")
   wait_for(lambda: (workdir / "metrics.jsonl").exists() and len(losses(workdir)) >= 6, process)
   process.send_signal(number)
-  report = finish(process)
+  report = finish(process, status=status)
   saved = int(re.search(r"preempted: saved step (\d+); start the same command again to go on", report)[1])
   assert 6 <= saved < 20
   assert f"resumed from step {saved} of" in finish(start_training(*RUN, f"--workdir={workdir}"))

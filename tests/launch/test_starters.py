@@ -41,7 +41,7 @@ def test_starters_name_what_exists(starter):
     assert (ROOT / config).exists(), config
   lines = [line for line in text.splitlines() if not line.startswith("#SBATCH")]
   used = set(re.findall(r"--(\w+)=", "\n".join(lines))) - LAUNCHERS
-  assert used == {"config", "workdir"}
+  assert used - {"preempted_status"} == {"config", "workdir"}
   assert used <= flags_of("launch/train.py")
 
 
@@ -54,6 +54,11 @@ def test_kubernetes_sets_what_the_mesh_reads():
   assert variables["JAX_NUM_PROCESSES"] == str(job["spec"]["completions"]) == str(job["spec"]["parallelism"])
   assert variables["JAX_COORDINATOR_ADDRESS"].startswith(f"{job['metadata']['name']}-0.{pod['subdomain']}:")
   assert service["metadata"]["name"] == pod["subdomain"]
+  (status,) = [c.partition("=")[2] for c in pod["containers"][0]["command"] if c.startswith("--preempted_status=")]
+  ignored = job["spec"]["podFailurePolicy"]["rules"][0]
+  assert ignored["action"] == "Ignore"
+  assert ignored["onExitCodes"]["values"] == [int(status)]
+  assert ignored["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
 
 
 def test_slurm_runs_one_process_per_gpu():
