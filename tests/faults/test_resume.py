@@ -135,7 +135,7 @@ def test_a_run_goes_on_on_other_meshes(make_trainer, tmp_path):
       with trainer.use(), Manager(workdir) as manager:
         restored, data, step = manager.restore(trainer.target())
       jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, restored.params), before)
-      assert (data, step) == ({"train": steps - 2}, steps - 2)
+      assert (data, step) == ({"train": 8 * (steps - 2)}, steps - 2)
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(loop, "Trainer", lambda *args, trainer=trainer: trainer)
       state = loop.run(trainer.recipe, trainer.config, workdir)
