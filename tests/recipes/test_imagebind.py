@@ -135,6 +135,12 @@ def test_what_cannot_be_hidden_is_refused(parsed):
   assert 0 < (found != clips).any((2, 3, 4)).sum() < 6
 
 
+@pytest.mark.parametrize("tower", ["modified_resnet", "resnet", "efficientnet"])
+def test_a_base_with_batch_statistics_is_refused(parsed, tower):
+  with pytest.raises(ValueError, match=f"config.image.tower = '{tower}' has batch statistics.*; legal: .*'vit' or"):
+    recipes.build(dataclasses.replace(parsed, image={"tower": tower, "variant": "test"}))
+
+
 def test_what_cannot_be_is_refused(parsed, recipe, params, batch):
   replace = lambda **changes: dataclasses.replace(parsed, **changes)
   with pytest.raises(ValueError, match=r"the base would stay random: set config\.init"):

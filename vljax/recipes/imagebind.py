@@ -16,7 +16,8 @@ from vljax.data.sources.source import in_words
 from vljax.evaluate import features, gallery, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
-from vljax.models import bound, dual_encoder
+from vljax.layers.batch_norm import STATISTICS
+from vljax.models import bound, dual_encoder, fitting
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.ops import augment
 from vljax.ops.augment import geometry, masks
@@ -97,6 +98,7 @@ class Config(Run):
 
   Attributes:
     image, text, dim, joint: of the base, as of recipes.clip; its weights come by config.init under the prefix `base`.
+      Towers of pictures with batch statistics are refused.
     base_streams: of pictures and `tokens` that train the base as well; without any it is frozen.
     modalities: name to modality; `encode_NAME` is its function.
     combine: `round_robin` takes one modality a step, the others take all.
@@ -124,14 +126,17 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   """The recipe of a parsed config.
 
   Raises:
-    ValueError: an unknown variant or override, a base that is neither trained nor read, an evaluation of an unknown
-      modality, or a tokenizer that does not fit the text tower.
+    ValueError: an unknown variant or override, a base that is neither trained nor read or that has batch statistics,
+      an evaluation of an unknown modality, or a tokenizer that does not fit the text tower.
   """
   if not config.base_streams and not any(prefix.split("/")[0] == BASE for *_, prefix in config.init):
     raise ValueError(
       "the base would stay random: set config.init = [(WORKDIR of a clip run, '.*', 'base')] or config.base_streams"
     )
   model = build_model(config)
+  if STATISTICS in fitting.abstract_weights(model.image):
+    found = f"config.image.tower = {config.image['tower']!r} has batch statistics, which imagebind does not keep"
+    raise ValueError(f"{found}; legal: a tower without, 'vit' or 'nfnet'")
   if tokenizer is not None:
     clip.check_tokenizer(model, tokenizer)
   encoders = Encoders(model, config)
