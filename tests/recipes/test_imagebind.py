@@ -11,6 +11,7 @@ from vljax.checkpoint import load_params
 from vljax.data import tokenizers
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.train import writers
+from vljax.train.step import due_at
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,28 @@ def test_what_cannot_be_hidden_is_refused(parsed):
 def test_a_base_with_batch_statistics_is_refused(parsed, tower):
   with pytest.raises(ValueError, match=f"config.image.tower = '{tower}' has batch statistics.*; legal: .*'vit' or"):
     recipes.build(dataclasses.replace(parsed, image={"tower": tower, "variant": "test"}))
+
+
+def test_each_step_has_a_phase(parsed):
+  def build(combine="accumulate", base=(), stream=1, **every):
+    modalities = {name: dataclasses.replace(parsed.modalities["depth"], every=n) for name, n in every.items()}
+    streams = {**parsed.streams, "depth": dataclasses.replace(parsed.streams["depth"], every=stream)}
+    init = (("elsewhere", ".*", "base"),)
+    changes = dict(combine=combine, base_streams=base, modalities=modalities, streams=streams, init=init)
+    return recipes.build(dataclasses.replace(parsed, **changes))
+
+  due = lambda recipe: [[name for name, _ in due_at(recipe, step)] for step in range(2)]
+  assert due(build(depth=2, heat=1)) == [["depth", "heat"], ["heat"]]
+  assert due(build(base=("pairs",), depth=2)) == [["base", "depth"], ["base"]]
+  assert due(build("round_robin", depth=1, heat=1)) == [["depth"], ["heat"]]
+  with pytest.raises(ValueError, match=r"step 1: config\.modalities\.depth\.every = 2, .*heat\.every = 3; legal: 1 "):
+    build(depth=2, heat=3)
+  with pytest.raises(ValueError, match=r"depth\.every = 1; legal: 1 .*, and config\.streams\.NAME\.every = 1"):
+    build(stream=2, depth=1)
+  with pytest.raises(ValueError, match=r"config\.modalities\.heat\.every = 0; legal: 1 or more"):
+    build(depth=1, heat=0)
+  with pytest.raises(ValueError, match=r"config\.modalities\.depth\.every = 2; legal: 1, since combine = 'round_rob"):
+    build("round_robin", ("pairs",), depth=2)
 
 
 def test_what_cannot_be_is_refused(parsed, recipe, params, batch):

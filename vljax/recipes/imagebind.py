@@ -43,7 +43,7 @@ class Modality:
     frequency_mask, time_mask: widest band of the first and second axis of inputs [h w c] that training hides; 0: none.
     erase: the share of inputs [h w c] in which training hides a random box.
     augment: steps of vljax.ops.augment, on the device, on the pictures as this modality meets them.
-    every: its phase is due at steps that this divides.
+    every: its phase is due at steps that this divides; 1 where config.combine takes turns.
   """
 
   tower: Mapping[str, Any]
@@ -120,6 +120,21 @@ class Config(Run):
     for name in self.modalities:
       if not name.isidentifier() or name in ("image", "text", BASE):
         raise ValueError(f"a modality is named {name!r}; legal: an identifier but image, text and {BASE}")
+    self._check_due()
+
+  def _check_due(self) -> None:
+    """Each `every` can be followed, and no step is without a phase."""
+    turns = self.combine == "round_robin"
+    found = {f"config.modalities.{name}.every": modality.every for name, modality in self.modalities.items()}
+    for key, every in found.items():
+      if every < 1 or (turns and every > 1):
+        legal = f"1, since combine = {self.combine!r}" if turns else "1 or more"
+        raise ValueError(f"{key} = {every}; legal: {legal}")
+    often = [stream for m in self.modalities.values() if m.every == 1 for stream in m.streams]
+    if {name for name, stream in self.streams.items() if stream.every > 1}.issuperset([*self.base_streams, *often]):
+      listed = ", ".join(f"{key} = {every}" for key, every in found.items())
+      legal = "1 for one of them, and config.streams.NAME.every = 1 for a stream of its"
+      raise ValueError(f"nothing is due at step 1: {listed}; legal: {legal}")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
