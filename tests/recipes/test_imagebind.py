@@ -83,6 +83,25 @@ def test_the_loss_is_that_of_the_frozen_pictures(recipe, params, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+  ("part", "overrides"), [(0, {"dropout": 0.9}), (0, {"patch_dropout": 0.5}), (1, {"dropout": 0.9})]
+)
+def test_only_a_base_in_training_drops(parsed, params, batch, part, overrides):
+  """As in CLIP: the base's own phase draws by its key, the pictures that a modality meets are those of evaluation."""
+  which = ("image", "text")[part]
+  recipe = recipes.build(dataclasses.replace(parsed, **{which: {**getattr(parsed, which), **overrides}}))
+  batch = batch | {"tokens": jnp.ones((4, 16), jnp.int32)}
+  embed = lambda phase, key: recipe.phase(phase).embed(params, {}, batch, jax.random.key(key))[0]
+  a, b, again = (embed("base", key) for key in (0, 1, 0))
+  assert np.abs(a[part] - b[part]).max() > 1e-3
+  np.testing.assert_array_equal(a[1 - part], b[1 - part])
+  np.testing.assert_array_equal(a[part], again[part])
+  image = recipe.predict["encode_image"](params, batch["image"])
+  for key in (0, 1):
+    np.testing.assert_allclose(embed("depth", key)[0], image, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_training_hides_bands_and_nothing_else(parsed, batch):
   modality = dataclasses.replace(parsed.modalities["depth"], frequency_mask=4, mean=0.25)
   recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))

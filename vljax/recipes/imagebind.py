@@ -258,10 +258,10 @@ def _phase(name: str, modality: Modality, encoders: Encoders) -> Paired:
 
 def _base_phase(config: Config, encoders: Encoders) -> Paired:
   def embed(params, extras, batch, rng):
-    del rng
     _check_fields(BASE, batch, ("image", "tokens"))
-    image, text = encoders.encode_image(params, batch["image"]), encoders.encode_text(params, batch["tokens"])
-    return (image, text), extras
+    apply = functools.partial(encoders.model.apply, {"params": params}, train=True, rngs={"dropout": rng})
+    image = apply(encoders.normalize(batch["image"]), method="encode_image")
+    return (image, apply(batch["tokens"], method="encode_text")), extras
 
   def join(params, z):
     image, text = z
