@@ -11,6 +11,7 @@ from vljax.checkpoint import load_params
 from vljax.data import tokenizers
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.train import writers
+from vljax.train.step import due_at
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,25 @@ def test_the_loss_is_that_of_the_frozen_pictures(recipe, params, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+  ("part", "overrides"), [(0, {"dropout": 0.9}), (0, {"patch_dropout": 0.5}), (1, {"dropout": 0.9})]
+)
+def test_only_a_base_in_training_drops(parsed, params, batch, part, overrides):
+  """As in CLIP: the base's own phase draws by its key, the pictures that a modality meets are those of evaluation."""
+  which = ("image", "text")[part]
+  recipe = recipes.build(dataclasses.replace(parsed, **{which: {**getattr(parsed, which), **overrides}}))
+  batch = batch | {"tokens": jnp.ones((4, 16), jnp.int32)}
+  embed = lambda phase, key: recipe.phase(phase).embed(params, {}, batch, jax.random.key(key))[0]
+  a, b, again = (embed("base", key) for key in (0, 1, 0))
+  assert np.abs(a[part] - b[part]).max() > 1e-3
+  np.testing.assert_array_equal(a[1 - part], b[1 - part])
+  np.testing.assert_array_equal(a[part], again[part])
+  image = recipe.predict["encode_image"](params, batch["image"])
+  for key in (0, 1):
+    np.testing.assert_allclose(embed("depth", key)[0], image, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_training_hides_bands_and_nothing_else(parsed, batch):
   modality = dataclasses.replace(parsed.modalities["depth"], frequency_mask=4, mean=0.25)
   recipe = recipes.build(dataclasses.replace(parsed, modalities={"depth": modality}))
@@ -133,6 +153,34 @@ def test_what_cannot_be_hidden_is_refused(parsed):
   clips = jnp.ones((2, 3, 8, 8, 1))
   found = recipe.prepare({"image": jnp.zeros((2, 4, 4, 3)), "depth": clips}, jax.random.key(0))["depth"]
   assert 0 < (found != clips).any((2, 3, 4)).sum() < 6
+
+
+@pytest.mark.parametrize("tower", ["modified_resnet", "resnet", "efficientnet"])
+def test_a_base_with_batch_statistics_is_refused(parsed, tower):
+  with pytest.raises(ValueError, match=f"config.image.tower = '{tower}' has batch statistics.*; legal: .*'vit' or"):
+    recipes.build(dataclasses.replace(parsed, image={"tower": tower, "variant": "test"}))
+
+
+def test_each_step_has_a_phase(parsed):
+  def build(combine="accumulate", base=(), stream=1, **every):
+    modalities = {name: dataclasses.replace(parsed.modalities["depth"], every=n) for name, n in every.items()}
+    streams = {**parsed.streams, "depth": dataclasses.replace(parsed.streams["depth"], every=stream)}
+    init = (("elsewhere", ".*", "base"),)
+    changes = dict(combine=combine, base_streams=base, modalities=modalities, streams=streams, init=init)
+    return recipes.build(dataclasses.replace(parsed, **changes))
+
+  due = lambda recipe: [[name for name, _ in due_at(recipe, step)] for step in range(2)]
+  assert due(build(depth=2, heat=1)) == [["depth", "heat"], ["heat"]]
+  assert due(build(base=("pairs",), depth=2)) == [["base", "depth"], ["base"]]
+  assert due(build("round_robin", depth=1, heat=1)) == [["depth"], ["heat"]]
+  with pytest.raises(ValueError, match=r"step 1: config\.modalities\.depth\.every = 2, .*heat\.every = 3; legal: 1 "):
+    build(depth=2, heat=3)
+  with pytest.raises(ValueError, match=r"depth\.every = 1; legal: 1 .*, and config\.streams\.NAME\.every = 1"):
+    build(stream=2, depth=1)
+  with pytest.raises(ValueError, match=r"config\.modalities\.heat\.every = 0; legal: 1 or more"):
+    build(depth=1, heat=0)
+  with pytest.raises(ValueError, match=r"config\.modalities\.depth\.every = 2; legal: 1, since combine = 'round_rob"):
+    build("round_robin", ("pairs",), depth=2)
 
 
 def test_what_cannot_be_is_refused(parsed, recipe, params, batch):

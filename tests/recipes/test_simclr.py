@@ -8,6 +8,7 @@ import pytest
 from vljax import config, experiment, recipes, tree
 from vljax.checkpoint.load import load_params
 from vljax.objectives import views
+from vljax.recipes import simclr
 from vljax.train import writers
 
 
@@ -113,6 +114,28 @@ def test_the_classifier_learns_from_each_view(parsed, batch):
   each = -np.log(p[np.arange(4)[:, None], np.arange(2), label[:, None]])
   np.testing.assert_allclose(terms["probe"], each.mean(1).sum(), rtol=1e-5)
   np.testing.assert_allclose(metrics["probe_accuracy"], (logits.argmax(-1) == label[:, None]).mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_stops_the_classifier(parsed, batch, label):
+  recipe, params, _ = start(dataclasses.replace(parsed, classes=3), batch)
+  z = {name: jnp.eye(4, 8) for name in "ab"} | {"label": jnp.array([0, label, 2, 0])}
+  probe = lambda logits: recipe.phases[0].join(params, {**z, "logits": logits})[0]["probe"]
+  value, gradient = jax.value_and_grad(probe)(jnp.ones((4, 2, 3)))
+  assert np.isnan(value)
+  np.testing.assert_array_equal(np.isnan(gradient).any((1, 2)), [False, True, False, False])
+
+
+def test_the_classifier_is_asked_about_its_own_classes(parsed):
+  """A source with more classes has labels that the classifier does not know, one with fewer numbers them otherwise."""
+  source = "synthetic:pairs?n=32&size=16"
+  evals = {"own": simclr.Evaluation(kind="online", source=source)}
+  opened = lambda classes: recipes.build(dataclasses.replace(parsed, classes=classes, evals=evals)).evals["own"].open()
+  opened(6)
+  for classes in (5, 7):
+    with pytest.raises(ValueError, match=rf"classes = {classes}; the evaluation.s source synthetic:.* has \('circle"):
+      opened(classes)
 
 
 def test_evaluations_say_what_they_need(parsed, root):

@@ -16,7 +16,8 @@ from vljax.data.sources.source import in_words
 from vljax.evaluate import features, gallery, prompts, zeroshot
 from vljax.evaluate.between import between
 from vljax.evaluate.schedule import Eval
-from vljax.models import bound, dual_encoder
+from vljax.layers.batch_norm import STATISTICS
+from vljax.models import bound, dual_encoder, fitting
 from vljax.objectives.contrastive import softmax_contrastive
 from vljax.ops import augment
 from vljax.ops.augment import geometry, masks
@@ -42,7 +43,7 @@ class Modality:
     frequency_mask, time_mask: widest band of the first and second axis of inputs [h w c] that training hides; 0: none.
     erase: the share of inputs [h w c] in which training hides a random box.
     augment: steps of vljax.ops.augment, on the device, on the pictures as this modality meets them.
-    every: its phase is due at steps that this divides.
+    every: its phase is due at steps that this divides; 1 where config.combine takes turns.
   """
 
   tower: Mapping[str, Any]
@@ -97,6 +98,7 @@ class Config(Run):
 
   Attributes:
     image, text, dim, joint: of the base, as of recipes.clip; its weights come by config.init under the prefix `base`.
+      Towers of pictures with batch statistics are refused.
     base_streams: of pictures and `tokens` that train the base as well; without any it is frozen.
     modalities: name to modality; `encode_NAME` is its function.
     combine: `round_robin` takes one modality a step, the others take all.
@@ -118,20 +120,38 @@ class Config(Run):
     for name in self.modalities:
       if not name.isidentifier() or name in ("image", "text", BASE):
         raise ValueError(f"a modality is named {name!r}; legal: an identifier but image, text and {BASE}")
+    self._check_due()
+
+  def _check_due(self) -> None:
+    """Each `every` can be followed, and no step is without a phase."""
+    turns = self.combine == "round_robin"
+    found = {f"config.modalities.{name}.every": modality.every for name, modality in self.modalities.items()}
+    for key, every in found.items():
+      if every < 1 or (turns and every > 1):
+        legal = f"1, since combine = {self.combine!r}" if turns else "1 or more"
+        raise ValueError(f"{key} = {every}; legal: {legal}")
+    often = [stream for m in self.modalities.values() if m.every == 1 for stream in m.streams]
+    if {name for name, stream in self.streams.items() if stream.every > 1}.issuperset([*self.base_streams, *often]):
+      listed = ", ".join(f"{key} = {every}" for key, every in found.items())
+      legal = "1 for one of them, and config.streams.NAME.every = 1 for a stream of its"
+      raise ValueError(f"nothing is due at step 1: {listed}; legal: {legal}")
 
 
 def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Recipe:
   """The recipe of a parsed config.
 
   Raises:
-    ValueError: an unknown variant or override, a base that is neither trained nor read, an evaluation of an unknown
-      modality, or a tokenizer that does not fit the text tower.
+    ValueError: an unknown variant or override, a base that is neither trained nor read or that has batch statistics,
+      an evaluation of an unknown modality, or a tokenizer that does not fit the text tower.
   """
   if not config.base_streams and not any(prefix.split("/")[0] == BASE for *_, prefix in config.init):
     raise ValueError(
       "the base would stay random: set config.init = [(WORKDIR of a clip run, '.*', 'base')] or config.base_streams"
     )
   model = build_model(config)
+  if STATISTICS in fitting.abstract_weights(model.image):
+    found = f"config.image.tower = {config.image['tower']!r} has batch statistics, which imagebind does not keep"
+    raise ValueError(f"{found}; legal: a tower without, 'vit' or 'nfnet'")
   if tokenizer is not None:
     clip.check_tokenizer(model, tokenizer)
   encoders = Encoders(model, config)
@@ -238,10 +258,10 @@ def _phase(name: str, modality: Modality, encoders: Encoders) -> Paired:
 
 def _base_phase(config: Config, encoders: Encoders) -> Paired:
   def embed(params, extras, batch, rng):
-    del rng
     _check_fields(BASE, batch, ("image", "tokens"))
-    image, text = encoders.encode_image(params, batch["image"]), encoders.encode_text(params, batch["tokens"])
-    return (image, text), extras
+    apply = functools.partial(encoders.model.apply, {"params": params}, train=True, rngs={"dropout": rng})
+    image = apply(encoders.normalize(batch["image"]), method="encode_image")
+    return (image, apply(batch["tokens"], method="encode_text")), extras
 
   def join(params, z):
     image, text = z

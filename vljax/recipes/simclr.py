@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
@@ -17,7 +16,7 @@ from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
 from vljax.models import resnet
 from vljax.models.projected import Projected, Projection
-from vljax.objectives import views
+from vljax.objectives import classification, views
 from vljax.ops import augment
 from vljax.parallel import Axis
 from vljax.train.recipe import Paired, Recipe
@@ -156,16 +155,15 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
     loss, metrics = compare(z["a"], z["b"], z.get("label"))
     if not config.classes:
       return {"loss": loss}, metrics
-    label = jnp.broadcast_to(z["label"][:, None], z["logits"].shape[:2])
-    entropy = optax.softmax_cross_entropy_with_integer_labels(z["logits"], label)
-    right = (z["logits"].argmax(-1) == label).mean()
-    return {"loss": loss, "probe": entropy.mean(1).sum()}, {**metrics, "probe_accuracy": right}
+    target = classification.targets(jnp.repeat(z["label"], views.VIEWS), config.classes)
+    entropy, probed = classification.cross_entropy(z["logits"].reshape(-1, config.classes), target)
+    return {"loss": loss, "probe": entropy / views.VIEWS}, {**metrics, "probe_accuracy": probed["top1"]}
 
   terms = ("loss", "probe") if config.classes else ("loss",)
   weights = lambda batch: dict.fromkeys(terms, len(batch["image"]))
   phase = Paired(name="simclr", embed=embed, join=join, weights=weights, streams=tuple(config.streams))
   encode = jax.jit(lambda weights, image: encode_image(model, weights, image))
-  evals = {name: _evaluation(e, backbone.image_size) for name, e in config.evals.items()}
+  evals = {name: _evaluation(e, config.classes, backbone.image_size) for name, e in config.evals.items()}
   predict = {"encode_image": encode}
   if config.classes:
     predict["logits"] = jax.jit(lambda weights, image: model.apply(variables(weights), see(image), method="logits"))
@@ -214,12 +212,16 @@ def check_fields(batch: Batch, labelled: bool) -> None:
       )
 
 
-def _evaluation(evaluation: Evaluation, size: int) -> Eval:
+def _evaluation(evaluation: Evaluation, classes: int, size: int) -> Eval:
   @functools.cache
   def opened() -> list[Gallery]:
     transform = transforms.build([("preprocess", size, "shortest", "bicubic", evaluation.crop), ("keep", "image")])
     uris = [uri for uri in (evaluation.source, evaluation.labelled) if uri is not None]
-    return [Gallery(sources.open(uri), transform, None, evaluation.batch) for uri in uris]
+    found = [Gallery(sources.open(uri), transform, None, evaluation.batch) for uri in uris]
+    has = found[0].source.classes
+    if evaluation.kind == "online" and len(has or ()) != classes:
+      raise ValueError(f"config.classes = {classes}; the evaluation's source {evaluation.source} has {has}")
+    return found
 
   def run(predict: Mapping[str, Any], params: Params) -> dict[str, float]:
     asked, *labelled = opened()
