@@ -1,8 +1,10 @@
+import contextlib
 import dataclasses
 import json
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
 from vljax import encode, hub
@@ -71,6 +73,25 @@ def test_features_of_another_meaning_are_not_mixed_in(bundle, tmp_path, caplog):
   encode.write(bundle, SOURCE, tmp_path, shards=2)
   assert "header.json does not say the preprocessing and activation of its features" in caplog.text
   assert len(encode.read(tmp_path)[1]["keys"]) == 21
+
+
+@pytest.mark.parametrize(("moment", "seed"), [("write_bytes", 1), ("replace", 2)])
+def test_processes_that_begin_a_folder_together(tmp_path, monkeypatch, moment, seed):
+  """While this process writes its header another writes the same, or one of its own, which this one must see."""
+  to, header, other = epath.Path(tmp_path), {"meaning": {}, "seed": 1}, {"meaning": {}, "seed": seed}
+  plain = getattr(type(to), moment)
+
+  def meanwhile(self, *arguments):
+    result = plain(self, *arguments)
+    monkeypatch.undo()
+    encode._atomic(to / "header.json", json.dumps(other).encode())
+    return result
+
+  monkeypatch.setattr(type(to), moment, meanwhile)
+  same = contextlib.nullcontext()
+  with same if seed == 1 else pytest.raises(ValueError, match="other features: seed is 2, now 1"):
+    encode._check_header(to, header)
+  assert [file.name for file in to.iterdir()] == ["header.json"]
 
 
 def test_towers_of_another_meaning_are_refused(bundle, tmp_path):

@@ -8,9 +8,11 @@ TO/rows-00000-of-00004.json       keys of the pictures, for each caption the num
                                   key and cause of each example that was broken and is left out
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -159,7 +161,6 @@ def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
   to.mkdir(parents=True, exist_ok=True)
   if not (to / HEADER).exists():
     _atomic(to / HEADER, (json.dumps(header, indent=2) + "\n").encode())
-    return
   if changes := _changes(to / HEADER, json.loads((to / HEADER).read_text()), header):
     raise ValueError(f"{to} holds other features: {changes}; encode into another folder")
 
@@ -219,21 +220,30 @@ def _readable(stream: Stream, rows: range, broken: Broken, failures: list[Failur
 
 
 def _write_array(path: epath.Path, array: np.ndarray, format: Format) -> None:
-  temporary = path.with_name(path.name + ".partial")
-  if format == "npy":
-    with temporary.open("wb") as file:
-      np.save(file, array.astype(np.float32))
-  else:
-    from array_record.python.array_record_module import ArrayRecordWriter
+  with _whole(path) as temporary:
+    if format == "npy":
+      with temporary.open("wb") as file:
+        np.save(file, array.astype(np.float32))
+    else:
+      from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(temporary), "group_size:1")
-    for row in array.astype(np.float32):
-      writer.write(row.tobytes())
-    writer.close()
-  temporary.replace(path)
+      writer = ArrayRecordWriter(str(temporary), "group_size:1")
+      for row in array.astype(np.float32):
+        writer.write(row.tobytes())
+      writer.close()
 
 
 def _atomic(path: epath.Path, data: bytes) -> None:
-  temporary = path.with_name(path.name + ".partial")
-  temporary.write_bytes(data)
-  temporary.replace(path)
+  with _whole(path) as temporary:
+    temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def _whole(path: epath.Path) -> Iterator[epath.Path]:
+  """A name that no other process has, for a file that gets its own once it is whole."""
+  temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)
