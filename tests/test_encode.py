@@ -7,7 +7,8 @@ import pytest
 from etils import epath
 from PIL import Image
 
-from vljax import encode, hub
+from vljax import encode, hub, language
+from vljax.models import projected
 
 SOURCE = "synthetic:pairs?n=21&size=20"
 
@@ -100,6 +101,17 @@ def test_towers_of_another_meaning_are_refused(bundle, tmp_path):
   rules = dataclasses.replace(bundle.rules, interpolation="bilinear")
   with pytest.raises(ValueError, match="of towers that mean something else: meaning.interpolation is 'bicubic', now"):
     encode.check(tmp_path, bundle.params, encode.meaning(bundle.model, rules))
+
+
+def test_models_without_what_is_asked_are_refused(bundle, tmp_path):
+  seeing = projected.Projected(bundle.model.image, projected.Projection())
+  with pytest.raises(ValueError, match="level = 'tower' of a Projected; legal: a DualEncoder, or level = 'joint'"):
+    encode.write(dataclasses.replace(bundle, model=seeing), SOURCE, tmp_path, level="tower")
+  writing = language.LanguageBundle(None, {}, {}, None)
+  with pytest.raises(ValueError, match="a LanguageBundle has no features to write; legal: dual encoders, networks"):
+    encode.write(writing, SOURCE, tmp_path)
+  with pytest.raises(ValueError, match="^batch = -1; legal: 1 or more"):
+    encode.write(bundle, SOURCE, tmp_path, batch=-1)
 
 
 def test_more_shards_than_examples(bundle, tmp_path):

@@ -26,8 +26,10 @@ from vljax.data import sources
 from vljax.data.batching import Broken, Failure
 from vljax.data.loader import Stream
 from vljax.data.sources.features import HEADER, read, read_header
+from vljax.evaluate.features import check_batch
 from vljax.hub import Bundle
 from vljax.layers.batch_norm import STATISTICS
+from vljax.models.dual_encoder import DualEncoder
 from vljax.recipes.clip import Preprocess
 from vljax.types import Params
 
@@ -60,11 +62,13 @@ def write(
     max_broken: the share of broken examples, of this process's or of 100 if it has fewer, that is allowed.
 
   Raises:
-    ValueError: the folder holds features of other weights, another meaning or another source (names what differs), or
-      more examples cannot be read than allowed (names the last one).
+    ValueError: the folder holds features of other weights, another meaning or another source (names what differs),
+      more examples cannot be read than allowed (names the last one), or the model does not have the level.
   """
   config.choose("format", format, dict.fromkeys(("npy", "array_record")))
   config.choose("level", level, LEVELS)
+  _check_model(bundle, level)
+  check_batch(batch)
   if not 0 <= max_broken <= 1:
     raise ValueError(f"max_broken = {max_broken}; legal: a share, 0 to 1")
   source, to = sources.open(uri), epath.Path(to).expanduser()
@@ -101,6 +105,13 @@ def write(
   if broken.last is not None and broken.count == broken.seen:
     raise ValueError(f"no example of {uri} can be read; the last one is {broken.last.key}: {broken.last.cause}")
   return {**header, "broken": broken.count}
+
+
+def _check_model(bundle: Any, level: Level) -> None:
+  if not isinstance(bundle, Bundle):
+    raise ValueError(f"a {type(bundle).__name__} has no features to write; legal: dual encoders, networks of pictures")
+  if level == "tower" and not isinstance(bundle.model, DualEncoder):
+    raise ValueError(f"level = 'tower' of a {type(bundle.model).__name__}; legal: a DualEncoder, or level = 'joint'")
 
 
 def weights_hash(params: Params, level: Level = "joint") -> str:
