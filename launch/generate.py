@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from vljax import chat, hub, program
+from vljax.language import LanguageBundle
 
 
 def main(argv: list[str]) -> int:
@@ -32,6 +33,11 @@ def main(argv: list[str]) -> int:
   if not args.prompt and not args.chat:
     parser.error("a prompt or --chat")
   bundle = hub.load(args.model)
+  if not isinstance(bundle, LanguageBundle):
+    raise ValueError(
+      f"{args.model} writes no text: it is opened as a {type(bundle).__name__}; legal: a language model, a run of the "
+      "recipe flamingo, an IDEFICS folder"
+    )
   options = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "beams", "seed")}
   if args.chat:
     talk(bundle, args.max_tokens, options)

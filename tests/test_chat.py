@@ -1,6 +1,7 @@
 """Words of a command as parts of a prompt, and a dialogue whose turns become the next prompt."""
 
 import io
+import runpy
 
 import numpy as np
 import pytest
@@ -33,6 +34,14 @@ def test_words_that_name_files_are_pictures_and_clips(tmp_path):
   assert len(chat.part(str(tmp_path / "three.gif"))) == 3
   assert chat.part("no such file.jpg") == "no such file.jpg"
   assert chat.part("") == ""
+  for word in ("https://a.org/b.jpg shows what?", "what://", "s3://bucket/a.jpg", "hf://x", "a\0b"):
+    assert chat.part(word) == word
+
+
+def test_a_model_that_writes_nothing_is_refused(root, smoke_workdir):
+  main = runpy.run_path(f"{root}/launch/generate.py")["main"]
+  with pytest.raises(ValueError, match="run writes no text: it is opened as a Bundle; legal: a language model, a run"):
+    main([f"--model={smoke_workdir}", "a"])
 
 
 def test_a_file_that_is_no_picture_is_named(tmp_path):

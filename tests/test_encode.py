@@ -1,10 +1,14 @@
+import contextlib
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from etils import epath
 from PIL import Image
 
-from vljax import encode, hub
+from vljax import encode, hub, language
+from vljax.models import projected
 
 SOURCE = "synthetic:pairs?n=21&size=20"
 
@@ -49,6 +53,65 @@ def test_features_of_another_source_are_not_mixed_in(bundle, tmp_path):
     ValueError, match=r"holds other features: source is '.*n=21.*', now '.*n=22.*'; examples is 21, now 22"
   ):
     encode.write(bundle, "synthetic:pairs?n=22&size=20", tmp_path)
+
+
+def test_features_of_another_meaning_are_not_mixed_in(bundle, tmp_path, caplog):
+  """The weights are the same; older headers, which do not say how pictures were prepared, go on with a warning."""
+  encode.write(bundle, SOURCE, tmp_path, shards=2)
+  (tmp_path / "rows-00001-of-00002.json").unlink()
+  rules = dataclasses.replace(bundle.rules, normalize=((0.9,) * 3, (0.1,) * 3), resize="squash")
+  other = dataclasses.replace(bundle, rules=rules)
+  with pytest.raises(
+    ValueError, match=r"other features: meaning.mean is \[.*\], now \[0.9, .*meaning.resize is '.*', now 'squash'; enc"
+  ):
+    encode.write(other, SOURCE, tmp_path, shards=2)
+  quick = bundle.model.clone(image=bundle.model.image.clone(activation="quick_gelu"))
+  with pytest.raises(ValueError, match=r"other features: meaning.activation.image is 'gelu', now 'quick_gelu';"):
+    encode.write(dataclasses.replace(bundle, model=quick), SOURCE, tmp_path, shards=2)
+  header = json.loads((tmp_path / "header.json").read_text())
+  del header["meaning"]
+  (tmp_path / "header.json").write_text(json.dumps(header))
+  encode.write(bundle, SOURCE, tmp_path, shards=2)
+  assert "header.json does not say the preprocessing and activation of its features" in caplog.text
+  assert len(encode.read(tmp_path)[1]["keys"]) == 21
+
+
+@pytest.mark.parametrize(("moment", "seed"), [("write_bytes", 1), ("replace", 2)])
+def test_processes_that_begin_a_folder_together(tmp_path, monkeypatch, moment, seed):
+  """While this process writes its header another writes the same, or one of its own, which this one must see."""
+  to, header, other = epath.Path(tmp_path), {"meaning": {}, "seed": 1}, {"meaning": {}, "seed": seed}
+  plain = getattr(type(to), moment)
+
+  def meanwhile(self, *arguments):
+    result = plain(self, *arguments)
+    monkeypatch.undo()
+    encode._atomic(to / "header.json", json.dumps(other).encode())
+    return result
+
+  monkeypatch.setattr(type(to), moment, meanwhile)
+  same = contextlib.nullcontext()
+  with same if seed == 1 else pytest.raises(ValueError, match="other features: seed is 2, now 1"):
+    encode._check_header(to, header)
+  assert [file.name for file in to.iterdir()] == ["header.json"]
+
+
+def test_towers_of_another_meaning_are_refused(bundle, tmp_path):
+  encode.write(bundle, SOURCE, tmp_path, level="tower")
+  encode.check(tmp_path, bundle.params, encode.meaning(bundle.model, bundle.rules))
+  rules = dataclasses.replace(bundle.rules, interpolation="bilinear")
+  with pytest.raises(ValueError, match="of towers that mean something else: meaning.interpolation is 'bicubic', now"):
+    encode.check(tmp_path, bundle.params, encode.meaning(bundle.model, rules))
+
+
+def test_models_without_what_is_asked_are_refused(bundle, tmp_path):
+  seeing = projected.Projected(bundle.model.image, projected.Projection())
+  with pytest.raises(ValueError, match="level = 'tower' of a Projected; legal: a DualEncoder, or level = 'joint'"):
+    encode.write(dataclasses.replace(bundle, model=seeing), SOURCE, tmp_path, level="tower")
+  writing = language.LanguageBundle(None, {}, {}, None)
+  with pytest.raises(ValueError, match="a LanguageBundle has no features to write; legal: dual encoders, networks"):
+    encode.write(writing, SOURCE, tmp_path)
+  with pytest.raises(ValueError, match="^batch = -1; legal: 1 or more"):
+    encode.write(bundle, SOURCE, tmp_path, batch=-1)
 
 
 def test_more_shards_than_examples(bundle, tmp_path):

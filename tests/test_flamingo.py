@@ -103,6 +103,8 @@ def test_features_of_media_are_means_of_what_the_vision_encoder_gives(bundle, pi
   wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
   for batch in (3, 2):
     np.testing.assert_allclose(bundle.image_features([a, b, [a, b]], batch), wanted, atol=1e-5)
+  np.testing.assert_allclose(bundle.image_features(a), wanted[:1], atol=1e-5)
+  np.testing.assert_allclose(bundle.image_features(np.stack([a, b])), wanted[2:], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -160,5 +162,11 @@ def test_what_is_no_prompt_is_refused(bundle, pictures):
     bundle.generate(pictures[0])
   with pytest.raises(FileNotFoundError, match="there is no picture nowhere.jpg"):
     bundle.generate([epath.Path("nowhere.jpg"), "a"])
+  for encode in (bundle.encode_image, bundle.image_features):
+    with pytest.raises(ValueError, match="an empty list of media; legal: a picture, a clip, or a list of one or more"):
+      encode([])
+  for clip_ in ([], np.zeros((0, 8, 8, 3), np.uint8)):
+    with pytest.raises(ValueError, match="a clip of 0 frames; legal: 1 or more"):
+      bundle.generate([clip_, "a"])
   with pytest.raises(ValueError, match="max_tokens = 64; the model was made for 64 together"):
     bundle.generate("a red dog", max_tokens=64)

@@ -48,6 +48,16 @@ def test_a_stop_is_not_part_of_the_text(bundle):
   want = whole[: whole.find(stop)]
   assert bundle.generate("that", 12, stop=stop) == want
   assert bundle.generate("that", 12, stop=["never there", stop]) == want
+  assert "".join(bundle.generate("that", 12, stream=True, stop=["never there", stop])) == want
+
+
+def test_a_stream_holds_back_what_may_become_a_stop(bundle):
+  texts = lambda *so_far: ([text] for text in so_far)
+  cut = [" Paris.", " Paris.\n\nThe answer", " Paris.\n\nThe answer is", " Paris.\n\nThe "]
+  assert list(bundle._pieces(texts(*cut), "answer is:")) == [" Paris.", "\n\nThe "]
+  assert list(bundle._pieces(texts("a b", "a bc", "a bcd"), ["bce", "cf", ""])) == ["a ", "bcd"]
+  assert list(bundle._pieces(texts("no User", "no User:"), ("\n", "User: x"))) == ["no ", "User:"]
+  assert list(bundle._pieces(texts("an en", "an end"), "ends")) == ["an ", "end"]
 
 
 @pytest.mark.slow
@@ -137,3 +147,5 @@ def test_a_real_model_knows_the_capital_of_france():
   prompt = "The capital of France is"
   assert smollm2.generate(prompt, 1) == " Paris"
   assert smollm2.score(prompt, [" Paris", " London", " Berlin"]).argmax() == 0
+  options = dict(max_tokens=24, stop="answer is:")
+  assert "".join(smollm2.generate(prompt, stream=True, **options)) == smollm2.generate(prompt, **options)

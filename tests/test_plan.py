@@ -159,6 +159,18 @@ def test_what_cannot_fit_is_refused(root):
     of(root, "", "mesh.fsdp=7")
 
 
+def test_what_the_trainer_refuses_has_no_plan(smoke):
+  for devices in (0, -1):
+    with pytest.raises(ValueError, match=f"^devices = {devices}; legal: 1 or more"):
+      plan.plan(smoke(), devices)
+  wrong = r"config.streams.train.batch = 8 does not divide over data \* fsdp = {0} \* 1 = {0} of the mesh"
+  for devices in (3, 1024):
+    with pytest.raises(ValueError, match=wrong.format(devices)):
+      plan.plan(smoke("streams.train.batch=8"), devices)
+  with pytest.raises(ValueError, match="config.streams.train.batch = 8 in 3 micro-batches does not divide"):
+    plan.plan(smoke("streams.train.batch=8", "streams.train.micro=3"), 1)
+
+
 def test_simclr_reads_two_crops_where_the_host_makes_them(root):
   for crops, fields in (("device", {"image", "label"}), ("host", {"image", "image_other", "label"})):
     parsed = recipes.parse(config.load(f"{root}/configs/contrastive/simclr_r50.py:crops={crops}"))
@@ -242,9 +254,9 @@ def test_the_program_prints_a_table_or_json(root):
 
 @pytest.mark.slow
 def test_the_largest_flamingo_fits_sixteen_ways_of_tensor_and_fsdp(root):
-  """On the chips of the paper; frozen weights are there once, and copies of them are no activations."""
-  found = plan.plan(config.load(f"{root}/configs/flamingo/flamingo.py:size=80b", []), 1536, accelerator="v4")
-  assert found.mesh == {"data": 6, "fsdp": 16, "tensor": 16}
+  """Frozen weights are there once, and copies of them are no activations. The paper's chips do not fit the batches."""
+  found = plan.plan(config.load(f"{root}/configs/flamingo/flamingo.py:size=80b", []), 1024, accelerator="v4")
+  assert found.mesh == {"data": 4, "fsdp": 16, "tensor": 16}
   assert found.parameters == pytest.approx(80e9, rel=0.01)
-  assert found.total < 0.25 * plan.ACCELERATORS["v4"].memory
+  assert found.total < 0.3 * plan.ACCELERATORS["v4"].memory
   assert found.bytes["parameters"] == pytest.approx((70e9 * 2 + 10e9 * 4) / 256, rel=0.1)

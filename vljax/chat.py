@@ -19,15 +19,21 @@ def part(word: str) -> Any:
   Raises:
     ValueError: a file that is no picture.
   """
-  path = epath.Path(word)
-  if not word.strip() or len(word) > 1000 or "\n" in word or not path.is_file():
+  if not word.strip() or len(word) > 1000 or "\n" in word or not _is_file(word):
     return word
-  data = path.read_bytes()
+  data = epath.Path(word).read_bytes()
   try:
     frames = video.animation(data)
   except ValueError as error:
     raise ValueError(f"{word}: {error}") from error
   return data if frames is None else frames
+
+
+def _is_file(word: str) -> bool:
+  try:
+    return epath.Path(word).is_file()
+  except (KeyError, ImportError, ValueError):  # URLs of which epath knows no file system, or has none installed
+    return False
 
 
 class Chat:

@@ -1,15 +1,18 @@
 """Features of a source by a dual encoder, in shards that know what made them; an interrupted run goes on.
 
-TO/header.json                    what made them: hash of the weights, tokenizer, source, width, counts
+TO/header.json                    what made them: hash of the weights, preprocessing and activation (`meaning`),
+                                  tokenizer, source, width, counts
 TO/image-00000-of-00004.npy       float32 [rows d], one row per picture (or .array_record, a record of d floats each)
 TO/text-00000-of-00004.npy        float32 [rows d], one row per caption of the pictures of that shard
 TO/rows-00000-of-00004.json       keys of the pictures, for each caption the number of its picture in the shard, and
                                   key and cause of each example that was broken and is left out
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -23,11 +26,14 @@ from vljax.data import sources
 from vljax.data.batching import Broken, Failure
 from vljax.data.loader import Stream
 from vljax.data.sources.features import HEADER, read, read_header
+from vljax.evaluate.features import check_batch
 from vljax.hub import Bundle
 from vljax.layers.batch_norm import STATISTICS
+from vljax.models.dual_encoder import DualEncoder
+from vljax.recipes.clip import Preprocess
 from vljax.types import Params
 
-__all__ = ["HEADER", "Format", "Level", "check", "read", "weights_hash", "write"]
+__all__ = ["HEADER", "Format", "Level", "check", "meaning", "read", "weights_hash", "write"]
 
 Format = Literal["npy", "array_record"]
 Level = Literal["joint", "tower"]
@@ -56,11 +62,13 @@ def write(
     max_broken: the share of broken examples, of this process's or of 100 if it has fewer, that is allowed.
 
   Raises:
-    ValueError: the folder holds features of other weights or of another source (names what differs), or more examples
-      cannot be read than allowed (names the last one).
+    ValueError: the folder holds features of other weights, another meaning or another source (names what differs),
+      more examples cannot be read than allowed (names the last one), or the model does not have the level.
   """
   config.choose("format", format, dict.fromkeys(("npy", "array_record")))
   config.choose("level", level, LEVELS)
+  _check_model(bundle, level)
+  check_batch(batch)
   if not 0 <= max_broken <= 1:
     raise ValueError(f"max_broken = {max_broken}; legal: a share, 0 to 1")
   source, to = sources.open(uri), epath.Path(to).expanduser()
@@ -68,6 +76,7 @@ def write(
     raise ValueError(f"shards = {shards}; legal: 1 to {len(source)}, the number of examples of {source.name}")
   header = {
     "weights": weights_hash(bundle.params, level),
+    "meaning": meaning(bundle.model, bundle.rules),
     "tokenizer": None if bundle.tokenizer is None else bundle.tokenizer.sha256,
     "source": uri,
     "examples": len(source),
@@ -98,6 +107,13 @@ def write(
   return {**header, "broken": broken.count}
 
 
+def _check_model(bundle: Any, level: Level) -> None:
+  if not isinstance(bundle, Bundle):
+    raise ValueError(f"a {type(bundle).__name__} has no features to write; legal: dual encoders, networks of pictures")
+  if level == "tower" and not isinstance(bundle.model, DualEncoder):
+    raise ValueError(f"level = 'tower' of a {type(bundle.model).__name__}; legal: a DualEncoder, or level = 'joint'")
+
+
 def weights_hash(params: Params, level: Level = "joint") -> str:
   """The sha256 of all parameters with their names; at the level of the towers, of theirs."""
   digest = hashlib.sha256()
@@ -109,12 +125,26 @@ def weights_hash(params: Params, level: Level = "joint") -> str:
   return digest.hexdigest()
 
 
-def check(folder: epath.PathLike, params: Params) -> None:
+def meaning(model: Any, rules: Preprocess) -> dict[str, Any]:
+  """What changes features without changing weights: preprocessing and the towers' activations, as read from JSON."""
+  mean, std = rules.constants
+  towers = {name: getattr(model, name, None) for name in ("image", "text", "backbone")}
+  found = {
+    "activation": {name: tower.activation for name, tower in towers.items() if tower is not None},
+    "mean": mean,
+    "std": std,
+    "interpolation": rules.interpolation,
+    "resize": rules.resize,
+  }
+  return json.loads(json.dumps(found))
+
+
+def check(folder: epath.PathLike, params: Params, meaning: dict[str, Any]) -> None:
   """Whether a folder's features are of these very towers, so that projections trained on them fit the whole model.
 
   Raises:
     FileNotFoundError: no features there.
-    ValueError: features of other towers, or of the joint space.
+    ValueError: features of other towers, of towers that mean something else, or of the joint space.
   """
   file = epath.Path(folder) / HEADER
   header = read_header(folder)
@@ -125,6 +155,11 @@ def check(folder: epath.PathLike, params: Params) -> None:
     raise ValueError(
       f"{file} is of towers with the weights {header['weights'][:12]}, the run's have {weights[:12]}; legal: features "
       f"that launch/encode.py --level=tower made with this config's variant, seed and init"
+    )
+  if changes := _changes(file, header, {**header, "meaning": meaning}):
+    raise ValueError(
+      f"{file} is of towers that mean something else: {changes}; legal: features that launch/encode.py --level=tower "
+      f"made with this config's preprocess and activations"
     )
 
 
@@ -137,11 +172,16 @@ def _check_header(to: epath.Path, header: dict[str, Any]) -> None:
   to.mkdir(parents=True, exist_ok=True)
   if not (to / HEADER).exists():
     _atomic(to / HEADER, (json.dumps(header, indent=2) + "\n").encode())
-    return
-  differences = config.diff(json.loads((to / HEADER).read_text()), header)
-  if differences:
-    listed = "; ".join(f"{key} is {old!r}, now {new!r}" for key, (old, new) in differences.items())
-    raise ValueError(f"{to} holds other features: {listed}; encode into another folder")
+  if changes := _changes(to / HEADER, json.loads((to / HEADER).read_text()), header):
+    raise ValueError(f"{to} holds other features: {changes}; encode into another folder")
+
+
+def _changes(file: epath.Path, before: dict[str, Any], now: dict[str, Any]) -> str:
+  """What a header says otherwise than before; older headers have no `meaning`, which is then not compared."""
+  if "meaning" not in before:
+    logging.warning("%s does not say the preprocessing and activation of its features: they are not compared", file)
+    now = {key: value for key, value in now.items() if key != "meaning"}
+  return "; ".join(f"{key} is {old!r}, now {new!r}" for key, (old, new) in config.diff(before, now).items())
 
 
 def _write_shard(
@@ -191,21 +231,30 @@ def _readable(stream: Stream, rows: range, broken: Broken, failures: list[Failur
 
 
 def _write_array(path: epath.Path, array: np.ndarray, format: Format) -> None:
-  temporary = path.with_name(path.name + ".partial")
-  if format == "npy":
-    with temporary.open("wb") as file:
-      np.save(file, array.astype(np.float32))
-  else:
-    from array_record.python.array_record_module import ArrayRecordWriter
+  with _whole(path) as temporary:
+    if format == "npy":
+      with temporary.open("wb") as file:
+        np.save(file, array.astype(np.float32))
+    else:
+      from array_record.python.array_record_module import ArrayRecordWriter
 
-    writer = ArrayRecordWriter(str(temporary), "group_size:1")
-    for row in array.astype(np.float32):
-      writer.write(row.tobytes())
-    writer.close()
-  temporary.replace(path)
+      writer = ArrayRecordWriter(str(temporary), "group_size:1")
+      for row in array.astype(np.float32):
+        writer.write(row.tobytes())
+      writer.close()
 
 
 def _atomic(path: epath.Path, data: bytes) -> None:
-  temporary = path.with_name(path.name + ".partial")
-  temporary.write_bytes(data)
-  temporary.replace(path)
+  with _whole(path) as temporary:
+    temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def _whole(path: epath.Path) -> Iterator[epath.Path]:
+  """A name that no other process has, for a file that gets its own once it is whole."""
+  temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+  try:
+    yield temporary
+    temporary.replace(path)
+  finally:
+    temporary.unlink(missing_ok=True)

@@ -73,9 +73,9 @@ def check_features(parsed: clip.Config) -> None:
   kinds = [sources.uris.parse(part.source)[:2] for part in read]
   folders = dict.fromkeys(path for kind, path in kinds if kind == "features")
   if folders:
-    _, params = hub.initial(parsed)
+    model, params = hub.initial(parsed)
     for folder in folders:
-      encode.check(folder, params)
+      encode.check(folder, params, encode.meaning(model, parsed.preprocess))
 
 
 def changes(workdir: epath.Path, metadata: Metadata) -> Iterator[str]:

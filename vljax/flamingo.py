@@ -14,6 +14,7 @@ from PIL import Image
 from vljax import recipes
 from vljax.data import images as geometry
 from vljax.data import interleave, pictures
+from vljax.evaluate import features
 from vljax.generate import Inputs
 from vljax.generate.writer import padded
 from vljax.language import LanguageBundle
@@ -116,7 +117,8 @@ class FlamingoBundle(LanguageBundle):
     """What the speaker begins with: `tokens`, `real`, `phi` [n t], and `images`, `frames` [n m f ...].
 
     Raises:
-      ValueError: a prompt is neither a text nor a list, or media of several lengths for a resampler without latents.
+      ValueError: a prompt is neither a text nor a list, a clip without frames, or media of several lengths for a
+        resampler without latents.
     """
     for prompt in prompts:
       if not isinstance(prompt, str | list | tuple):
@@ -148,22 +150,27 @@ class FlamingoBundle(LanguageBundle):
     return recipes.evaluate(self.config, self.tokenizer, self.params)
 
   def encode_image(self, media: Any) -> Float[np.ndarray, "n l d"]:
-    """The visual tokens of pictures and clips; one picture alone is a list of one.
+    """The visual tokens of pictures and clips; one picture alone is a list of one, an array [f h w c] one clip.
 
     Raises:
-      ValueError: media of several lengths for a resampler without latents.
+      ValueError: no media, a clip without frames, or media of several lengths for a resampler without latents.
     """
-    media = list(media) if isinstance(media, list | tuple) else [media]
-    images, frames = self._shown([media])
+    images, frames = self._shown([_listed(media)])
     return np.asarray(self._encode(self.weights, images, frames))[0]
 
-  def image_features(self, media: Sequence[Any], batch: int = 32) -> Float[np.ndarray, "n d"]:
-    """What the vision encoder gives of pictures and clips, the mean over positions and frames, of length 1."""
-    made = []
-    for start in range(0, len(media), batch):
-      images, frames = self._media([[medium] for medium in media[start : start + batch]])
-      made.append(np.asarray(self._features(self.weights, images[:, 0], frames[:, 0])))
-    return np.concatenate(made)
+  def image_features(self, media: Any, batch: int = 32) -> Float[np.ndarray, "n d"]:
+    """What the vision encoder gives of media as of `encode_image`, the mean over positions and frames, of length 1.
+
+    Raises:
+      ValueError: no media, or a clip without frames.
+    """
+
+    def call(part: list[Any]) -> Any:
+      images, frames = self._media([[medium] for medium in part])
+      return self._features(self.weights, images[:, 0], frames[:, 0])
+
+    media = _listed(media)
+    return features.encode(call, media, min(batch, len(media)))
 
   def attention_map(self, prompt: Sequence[Part], layer: int) -> tuple[list[str], Float[np.ndarray, "t f i j"]]:
     """(the pieces of a prompt, where in its picture each looks in a gated block): see `Flamingo.attention_map`."""
@@ -213,3 +220,10 @@ class FlamingoBundle(LanguageBundle):
       variables(params), inputs["tokens"], images, inputs["phi"], inputs["layer"], frames=inputs["frames"],
       key_padding=inputs["real"], method="attention_map",
     )  # fmt: skip
+
+
+def _listed(media: Any) -> list[Any]:
+  media = list(media) if isinstance(media, list | tuple) else [media]
+  if not media:
+    raise ValueError("an empty list of media; legal: a picture, a clip, or a list of one or more")
+  return media

@@ -122,7 +122,7 @@ class LanguageBundle:
     if options.pop("beams", 1) != 1:
       raise ValueError("stream = True with beams; legal: beams = 1, since a search knows its text at the end only")
     options.pop("length_penalty", None)
-    return self._pieces(self._stream([prompt], max_tokens, every=1, **options))
+    return self._pieces(self._stream([prompt], max_tokens, every=1, **options), options.get("stop", ()))
 
   def generate_all(
     self,
@@ -237,14 +237,16 @@ class LanguageBundle:
       if all(ended for _, ended in cut):
         return
 
-  def _pieces(self, texts: Iterator[list[str]]) -> Iterator[str]:
-    sent = whole = ""
+  def _pieces(self, texts: Iterator[list[str]], stop: str | Sequence[str] = ()) -> Iterator[str]:
+    """What is new in each text, without what may become a letter or one of `stop`."""
+    sent, whole = 0, ""
     for (whole,) in texts:
-      if len(whole) > len(sent) and not whole.endswith(BROKEN):
-        yield whole[len(sent) :]
-        sent = whole
-    if len(whole) > len(sent):
-      yield whole[len(sent) :]
+      sure = len(whole) - _held(whole, stop)
+      if sure > sent and not whole.endswith(BROKEN):
+        yield whole[sent:sure]
+        sent = sure
+    if len(whole) > sent:
+      yield whole[sent:]
 
   def _texts(self, inputs: Inputs, rows: Sequence[Sequence[int]]) -> list[str]:
     texts = []
@@ -280,6 +282,14 @@ def load(source: Any, dtype: str | None = None) -> LanguageBundle:
 
 def _cut(text: str, stop: str | Sequence[str]) -> tuple[str, bool]:
   """The text before the first of `stop` in it, and whether there is one."""
-  stops = [stop] if isinstance(stop, str) else stop
-  found = [at for s in stops if s and (at := text.find(s)) >= 0]
+  found = [at for s in _stops(stop) if (at := text.find(s)) >= 0]
   return (text[: min(found)], True) if found else (text, False)
+
+
+def _held(text: str, stop: str | Sequence[str]) -> int:
+  """The length of the longest end of the text with which one of `stop` begins."""
+  return max((n for s in _stops(stop) for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+
+
+def _stops(stop: str | Sequence[str]) -> list[str]:
+  return [s for s in ([stop] if isinstance(stop, str) else stop) if s]

@@ -15,7 +15,7 @@ from vljax import config as config_lib
 from vljax import recipes
 from vljax.objectives.contrastive import choice
 from vljax.parallel import rules as logical
-from vljax.parallel.mesh import AXES
+from vljax.parallel.mesh import AXES, check_batch
 from vljax.recipes import imagebind, simclr
 from vljax.train import metrics, schedules
 from vljax.train import state as states
@@ -114,14 +114,19 @@ def plan(raw: Any, devices: int, accelerator: str | None = None) -> Plan:
   """The plan of a raw or parsed config on so many devices.
 
   Raises:
-    ValueError: a config or mesh that cannot be, a recipe that this first version does not know, or a run that does
-      not fit the accelerator: names the largest part and what would make it smaller.
+    ValueError: a config or mesh that cannot be, a batch that the mesh does not divide, a recipe that this first
+      version does not know, or a run that does not fit the accelerator: names the largest part and what would make it
+      smaller.
   """
+  if devices < 1:
+    raise ValueError(f"devices = {devices}; legal: 1 or more")
   parsed = recipes.parse(raw)
   if accelerator is not None:
     config_lib.choose("accelerator", accelerator, ACCELERATORS)
   recipe = recipes.build(parsed)
   mesh = AbstractMesh(parsed.mesh.shape(devices), AXES)
+  for name, stream in parsed.streams.items():
+    check_batch(name, stream.batch, mesh, stream.micro)
   rules = logical.check(mesh, parsed.rules)  # type: ignore[arg-type]
   batches = {name: examples(parsed, recipe, stream.batch, name) for name, stream in parsed.streams.items()}
   state, where, layout = _state(parsed, recipe, next(iter(batches.values())), mesh, rules)
@@ -211,7 +216,7 @@ def _due(parsed: Run, recipe: Recipe) -> dict[tuple[str, str], float]:
 def _part(parsed: Run, recipe: Recipe, names: list[str], ways: int) -> tuple[Batch, int]:
   """Shapes of what one device differentiates at once of streams in one batch, and the number of such parts."""
   micro = merged_share({name: parsed.streams[name].share for name in names}, names).micro
-  rows = {name: max(parsed.streams[name].batch // ways // micro, 1) for name in names}
+  rows = {name: parsed.streams[name].batch // ways // micro for name in names}
   return jax.eval_shape(merge_batches, {name: examples(parsed, recipe, n, name) for name, n in rows.items()}), micro
 
 

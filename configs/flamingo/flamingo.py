@@ -1,7 +1,7 @@
 """Flamingo at the paper's sizes, on pages, captioned pictures and clips (Alayrac et al., arXiv 2204.14198).
 
   python launch/train.py --config=configs/flamingo/flamingo.py:size=3b --workdir=runs/flamingo_3b
-  python launch/plan.py --config=configs/flamingo/flamingo.py:size=80b --devices=1536 --accelerator=v4
+  python launch/plan.py --config=configs/flamingo/flamingo.py:size=80b --devices=1024 --accelerator=v4
 
 `size` is 3b, 9b (table 5's, 32 blocks), 9b-table4 (40 blocks) or 80b. From the paper (appendix B.1.2): gradients of
 all sets added, loss weights 1, 0.2, 0.2 and 0.03; pages of 256 tokens and 5 pictures, half of them with the words

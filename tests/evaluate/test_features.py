@@ -51,3 +51,6 @@ def test_encode_on_a_mesh_fills_every_device():
 def test_encode_of_nothing_is_named():
   with pytest.raises(ValueError, match="nothing to encode"):
     features.encode(np.asarray, [])
+  for batch in (0, -1):
+    with pytest.raises(ValueError, match=f"^batch = {batch}; legal: 1 or more"):
+      features.encode(np.asarray, [1], batch)

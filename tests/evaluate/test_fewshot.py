@@ -163,3 +163,5 @@ def test_what_cannot_be_evaluated():
     fewshot.open_ended(generate, CAPTION, [], SUPPORT, AtRandom(12), shots=4)
   with pytest.raises(ValueError, match="generate gave 1 texts for 5 prompts"):
     fewshot.open_ended(lambda prompts: ["x"], CAPTION, QUERIES, SUPPORT, AtRandom(12), shots=4)
+  with pytest.raises(ValueError, match="^batch = -1; legal: 1 or more"):
+    fewshot.open_ended(generate, CAPTION, QUERIES, SUPPORT, AtRandom(12), shots=4, batch=-1)

@@ -22,6 +22,12 @@ def test_weights_are_the_mean_of_unit_prompts():
     np.testing.assert_allclose(weights[:, i], unit(each.mean(0)), rtol=1e-5)
 
 
+def test_names_may_be_an_array():
+  encode = lambda texts: np.array([[len(text), 1.0] for text in texts])
+  given = ["a", "bcd"]
+  np.testing.assert_array_equal(zeroshot.classifier(encode, np.array(given)), zeroshot.classifier(encode, given))
+
+
 def test_braces_in_a_class_name_stay():
   seen = []
   zeroshot.classifier(lambda texts: seen.extend(texts) or np.ones((len(texts), 2)), ["{0}"], ("a {}.",))

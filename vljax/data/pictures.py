@@ -62,6 +62,12 @@ def square(
 
 
 def frames_of(medium: Any) -> list[decode.Picture]:
-  """The frames of a medium: a list of pictures or an array [f h w c] holds several, anything else is one."""
+  """The frames of a medium: a list of pictures or an array [f h w c] holds several, anything else is one.
+
+  Raises:
+    ValueError: a clip without frames.
+  """
   several = isinstance(medium, list | tuple) or (isinstance(medium, np.ndarray) and medium.ndim == 4)
+  if several and not len(medium):
+    raise ValueError("a clip of 0 frames; legal: 1 or more")
   return list(medium) if several else [medium]

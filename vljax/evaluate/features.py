@@ -19,10 +19,11 @@ def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 25
     items: texts or pictures; the last call is filled up with its last item.
 
   Raises:
-    ValueError: there are no items.
+    ValueError: there are no items, or the batch is below 1.
   """
   if not len(items):
     raise ValueError("there is nothing to encode")
+  check_batch(batch)
   batch += -batch % parallel.ways()
   rows, waiting = [], None
   for first in range(0, len(items), batch):
@@ -33,3 +34,9 @@ def encode(function: Callable[[Any], Any], items: Sequence[Any], batch: int = 25
     waiting = following
   rows.append(parallel.to_host(waiting))
   return np.concatenate(rows)[: len(items)]
+
+
+def check_batch(batch: int) -> None:
+  """Raises ValueError unless the number of items of a call is positive."""
+  if batch < 1:
+    raise ValueError(f"batch = {batch}; legal: 1 or more")

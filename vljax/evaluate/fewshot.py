@@ -15,6 +15,7 @@ from etils import epath
 from vljax import config
 from vljax.data.interleave import CHUNK
 from vljax.evaluate import captions, ranking, templates, vqa
+from vljax.evaluate.features import check_batch
 from vljax.evaluate.support import Choose, Example, describe
 from vljax.evaluate.templates import Prompt, Template
 
@@ -91,10 +92,11 @@ def open_ended(
     settings: what else is to be written with the result, such as the checkpoint and the way of generating.
 
   Raises:
-    ValueError: no query, an unknown measure, or `generate` did not give a text for each prompt.
+    ValueError: no query, an unknown measure, a batch below 1, or `generate` did not give a text for each prompt.
   """
   compare = config.choose("measure of texts", measure, MEASURES)
   _check(queries)
+  check_batch(batch)
   texts, rows = [], []
   for first in range(0, len(queries), batch):
     asked = [queries[i] for i in range(first, min(first + batch, len(queries)))]

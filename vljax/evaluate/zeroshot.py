@@ -25,7 +25,7 @@ def classifier(
   Raises:
     ValueError: no class, no template, one text in place of a list, or a template without `{}`.
   """
-  if not class_names or not templates or isinstance(class_names, str) or isinstance(templates, str):
+  if not len(class_names) or not len(templates) or isinstance(class_names, str) or isinstance(templates, str):
     raise ValueError(
       f"a classifier needs a list of class names and one of templates; found {class_names!r}, {templates!r}"
     )

@@ -82,7 +82,7 @@ def make(config: Mesh | None = None, devices: Sequence[Any] | None = None) -> ja
   return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def check_batch(stream: str, batch: int, mesh: jax.sharding.Mesh, micro: int = 1) -> None:
+def check_batch(stream: str, batch: int, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh, micro: int = 1) -> None:
   """Check that a global batch, cut into `micro` parts, splits evenly over the data and fsdp axes.
 
   Raises:
