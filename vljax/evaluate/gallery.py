@@ -87,7 +87,7 @@ class Gallery:
     Raises:
       ValueError: the source has no captions.
     """
-    found = [self.row(i).get("captions") for i in range(len(self))]
+    found: list[Any] = [self.row(i).get("captions") for i in range(len(self))]
     if None in found:
       raise ValueError(f"retrieval needs captions; {self.source.name} has none")
     return [text for texts in found for text in texts], np.repeat(self.pictures[1], list(map(len, found)))
