@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vljax import config, recipes, sweep
+from vljax import config, experiment, recipes, sweep
 from vljax.sweep import Agreement, Column
 
 CONFIG = """
@@ -61,6 +61,26 @@ def test_runs_collects_compares_and_does_not_run_again(tables, tmp_path):
   assert "| Target 3 | 61.00 | 2.81 | – | 1.62 |" in text.splitlines()
   assert "- top1: the same order, 3 of 3 pairs alike, rank correlation 1.00 over 3 rows" in text.splitlines()
   assert "- w" not in text
+
+
+def test_a_run_that_ended_in_its_last_evaluation_is_not_finished(tables, tmp_path):
+  """Its metrics have the last step, but not the evaluation, which the next start of the sweep makes."""
+  found = sweep.load(tables((1, 50.5)) + ":target")
+  (job,) = sweep.jobs(found, tmp_path / "runs")
+
+  def cut(raw, workdir):
+    assert experiment.train(raw, workdir)
+    (workdir / experiment.FINISHED).unlink()
+    metrics = workdir / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows if "probe/top1" not in row))
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    list(sweep.run([job], train=cut))
+  assert sweep.table(found, [job])["rows"][0]["ours"]["top1"] is None
+  assert list(sweep.run([job])) == [job]
+  assert sweep.table(found, [job])["rows"][0]["ours"]["top1"] == pytest.approx(0.938, rel=1e-5)
 
 
 def test_a_finished_run_of_another_config_is_not_taken_for_this_one(tables, tmp_path):

@@ -23,6 +23,9 @@ from vljax.parallel import processes
 from vljax.recipes import clip
 from vljax.train import loop
 
+FINISHED = "finished.txt"
+"""The file of a workdir that says how many steps it has done with all of their evaluations."""
+
 
 def train(raw: Any, workdir: epath.PathLike) -> bool:
   """Train the config's recipe in `workdir`, or go on with what is there; True when the last step is done.
@@ -54,6 +57,7 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
   state = loop.run(recipe, parsed, workdir, tokenizer=tokenizer, metadata=metadata, resize=fitting.resize_leaf)
   if state is None:
     return False
+  processes.first(lambda: (workdir / FINISHED).write_text(f"{parsed.steps}\n"))
   if isinstance(parsed, clip.Config) and parsed.report is not None:
     try:
       for path in write_report(parsed.report, workdir):
@@ -61,6 +65,12 @@ def train(raw: Any, workdir: epath.PathLike) -> bool:
     except (ValueError, OSError, ImportError) as error:  # the run is finished all the same
       logging.warning("there is no report of %s: %s", parsed.report.source, error)
   return True
+
+
+def finished(workdir: epath.PathLike) -> int:
+  """The steps of the last run in `workdir` that came to its end with its evaluations, or 0."""
+  file = epath.Path(workdir) / FINISHED
+  return int(file.read_text()) if file.exists() else 0
 
 
 def check_features(parsed: clip.Config) -> None:

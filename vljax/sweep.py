@@ -181,15 +181,14 @@ def run(found: Sequence[Job], train: Train = experiment.train) -> Iterator[Job]:
 
 
 def finished(job: Job) -> bool:
-  """Whether a run has done all of its steps, or has diverged.
+  """Whether a run has done all of its steps and their evaluations, or has diverged.
 
   Raises:
     ValueError: it did so under another config.
   """
   raw = job.load()
   diverged = (job.workdir / "diverged.txt").exists()
-  rows = writers.read(job.workdir) if (job.workdir / writers.FILE).exists() else []
-  if not diverged and (not rows or rows[-1]["step"] < raw.steps):
+  if not diverged and experiment.finished(job.workdir) < raw.steps:
     return False
   changed = list(experiment.changes(job.workdir, Metadata(config=config_lib.to_dict(raw), meaning={})))
   if changed:

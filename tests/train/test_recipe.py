@@ -27,6 +27,10 @@ def recipe(*phases, **fields):
       lambda: recipe(phase(opt="b", trains="x"), phase("b", trains="y")),
       "phases that share the optimiser 'b' must train the same leaves; found 'x' and 'y'",
     ),
+    (
+      lambda: recipe(phase(), evals={"a": 1}),
+      "config.evals.a has the name of other metrics; legal: any but a, data",
+    ),
     (lambda: recipe(), "a recipe needs one phase at least"),
     (lambda: phase(every=0), "phase 'a': every = 0; legal: 1 or more"),
     (lambda: phase(streams=()), "phase 'a' reads no stream"),

@@ -76,6 +76,10 @@ class Paired(Phase):
   join: Callable[[Params, Any], tuple[Terms, Metrics]]
 
 
+OWN = ("data", "time", "throughput")
+"""What the loop's own metrics begin with."""
+
+
 def no_preparation(batch: Batch, rng: Rng) -> Batch:
   del rng
   return batch
@@ -114,6 +118,10 @@ class Recipe:
       raise ValueError("a recipe needs one phase at least")
     if len(set(names)) < len(names):
       raise ValueError(f"phase names must differ; found {names}")
+    others = (*names, *OWN)
+    for name in self.evals:
+      if name in others:
+        raise ValueError(f"config.evals.{name} has the name of other metrics; legal: any but {', '.join(others)}")
     for phase in self.phases:
       if trains.setdefault(phase.slot, phase.trains) != phase.trains:
         raise ValueError(
