@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vljax import config
-from vljax.checkpoint import Manager, load_params
+from vljax.checkpoint import Manager, load_params, lock
 from vljax.evaluate.schedule import Eval
 from vljax.train import loop, writers
 from vljax.train.recipe import Phase, Recipe
@@ -112,6 +112,13 @@ def test_an_evaluation_that_a_signal_forestalled_follows(tmp_path, monkeypatch):
   assert loop.run(recipe(evals=evals), settings(8), tmp_path) is None
   assert loop.run(recipe(evals=evals), settings(8), tmp_path) is not None
   assert rows(tmp_path, "e/m") == {3: 1, 6: 2, 8: 3}
+
+
+def test_a_workdir_is_trained_by_one_run_at_a_time(tmp_path, monkeypatch):
+  monkeypatch.setattr(loop.lock.hold.__wrapped__, "__defaults__", (0.0,))
+  with lock.hold(tmp_path), pytest.raises(ValueError, match="is trained by another run"):
+    loop.run(recipe(), settings(), tmp_path)
+  assert int(loop.run(recipe(), settings(), tmp_path).step) == 6
 
 
 def test_evaluations_follow_their_schedule_and_read_the_average(tmp_path):

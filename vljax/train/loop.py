@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from vljax.checkpoint import Manager, Metadata, partial, preemption
+from vljax.checkpoint import Manager, Metadata, lock, partial, preemption
 from vljax.evaluate import schedule as evaluations
 from vljax.interop.weights import load as load_weights
 from vljax.parallel import processes
@@ -56,7 +56,7 @@ def run(
     The last state, or None if the run was preempted (it is saved, and goes on when started again).
 
   Raises:
-    ValueError: a config that cannot run (see Trainer), or a workdir of another meaning.
+    ValueError: a config that cannot run (see Trainer), or a workdir of another meaning or that another run holds.
     NotFinite: `config.max_bad_steps` steps in a row were not finite; names the first bad leaf.
   """
   workdir = epath.Path(workdir)
@@ -66,7 +66,8 @@ def run(
     for evaluation in recipe.evals.values():
       evaluation.open()
   save = config.checkpoint
-  with trainer.use(), Manager(workdir, keep=save.keep, every=save.every, metadata=metadata) as manager:
+  alone, made = lock.hold(workdir), dict(keep=save.keep, every=save.every, metadata=metadata)
+  with alone, trainer.use(), Manager(workdir, **made) as manager:
     with goodput.track("init"):
       state, consumed, resumed = _start(trainer, manager, resize)
     start = int(state.step)
