@@ -102,8 +102,9 @@ class Manager:
       tree: the whole leaves, under the names that they have in the state, e.g. {"params": split.held(params)}.
 
     Raises:
-      ValueError: the run has written other ones before.
+      ValueError: the run has written other ones before, and steps that refer to them.
     """
+    self.wait()
     self._frozen = frozen_lib.write(self.folder, tree)
     return self._frozen.hash
 
