@@ -11,6 +11,8 @@ PARAMS = {
   "head": {"w": jnp.zeros((4, 2))},
 }
 
+OTHER = {**PARAMS, "lm": {**PARAMS["lm"], "b": jnp.zeros(4)}}
+
 
 def held(params):
   return {"params": tree.split(params, "lm/.*").live(params)}
@@ -66,13 +68,23 @@ def test_written_once(tmp_path):
 def test_others_raise(tmp_path):
   with Manager(tmp_path) as manager:
     manager.save_frozen(held(PARAMS))
-    other = {**PARAMS, "lm": {**PARAMS["lm"], "b": jnp.zeros(4)}}
+    manager.save(1, state(1))
     with pytest.raises(
       ValueError, match="holds other frozen leaves than this run: params/lm/b differ; legal: the same"
     ):
-      manager.save_frozen(held(other))
+      manager.save_frozen(held(OTHER))
     with pytest.raises(ValueError, match="save_frozen was given no leaves"):
       manager.save_frozen({"params": None})
+
+
+def test_leaves_of_a_start_that_saved_no_step_are_replaced(tmp_path):
+  with Manager(tmp_path) as manager:
+    first = manager.save_frozen(held(PARAMS))
+  with Manager(tmp_path) as manager:
+    assert manager.save_frozen(held(OTHER)) != first
+    manager.save(1, state(1, OTHER))
+    restored, _, _ = manager.restore(state())
+  np.testing.assert_array_equal(restored["params"]["lm"]["b"], np.zeros(4))
 
 
 def test_damage(tmp_path):

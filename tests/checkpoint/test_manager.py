@@ -190,3 +190,30 @@ def test_meaning(tmp_path):
     Manager(tmp_path, metadata=exact)
   Manager(tmp_path).close()
   assert metadata.read(tmp_path).config == {"steps": 4}
+
+
+def test_steps_that_lost_their_metadata_have_their_own(tmp_path):
+  quick, exact = (Metadata({}, {"activation": name}) for name in ("quick_gelu", "gelu"))
+  state = {"w": jnp.ones(3)}
+  with Manager(tmp_path, metadata=quick) as manager:
+    manager.save(1, state)
+  (tmp_path / metadata.FILE).unlink()
+  message = "checkpoints/1 means something else than this run: activation is 'quick_gelu', expected 'gelu'"
+  with Manager(tmp_path, metadata=exact) as manager, pytest.raises(ValueError, match=re.escape(message) + "$"):
+    manager.restore(state)
+  assert not (tmp_path / metadata.FILE).exists(), "the refused meaning would refuse the right one"
+  with Manager(tmp_path, metadata=quick) as manager:
+    assert manager.restore(state)[2] == 1
+    manager.save(2, state)
+  assert metadata.read(tmp_path) == quick
+
+
+@pytest.mark.parametrize("old", [{"metadata": {}}, {"metadata": Metadata().to_json()}])
+def test_steps_without_a_meaning_are_not_compared(tmp_path, monkeypatch, old):
+  args, state = storage.args, {"w": jnp.ones(3)}
+  monkeypatch.setattr(storage, "args", lambda *a, **body: args(*a, **(body | old)))
+  with Manager(tmp_path) as manager:
+    manager.save(1, state)
+  (tmp_path / metadata.FILE).unlink()
+  with Manager(tmp_path, metadata=Metadata({}, {"activation": "gelu"})) as manager:
+    assert manager.restore(state)[2] == 1

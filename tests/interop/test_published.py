@@ -1,7 +1,9 @@
 """Published names: found, fetched with their hashes checked, kept, and what the errors say without a network."""
 
 import hashlib
+import io
 import json
+import urllib.request
 
 import jax
 import numpy as np
@@ -104,6 +106,58 @@ def test_a_file_with_another_hash_is_not_kept(tmp_path, monkeypatch, cache):
   ):
     interop.load("openai:x")
   assert not any((cache / "openai").iterdir())
+
+
+class Reply(io.BytesIO):
+  """A chunked reply, which has no Content-Length; `meanwhile` happens after its first bytes."""
+
+  headers = {}
+
+  def __init__(self, data, meanwhile=lambda: None):
+    super().__init__(data)
+    self.meanwhile = meanwhile
+
+  def read(self, size=-1):
+    block = super().read(min(size, 8))
+    self.meanwhile, meanwhile = lambda: None, self.meanwhile
+    meanwhile()
+    return block
+
+
+def fetch_of(data, monkeypatch, meanwhile=lambda: None, expected=None):
+  """Download these bytes as openai:x; what happens meanwhile happens to the first who does."""
+  replies = [Reply(data), Reply(data, meanwhile)]
+  monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: replies.pop())
+  entry = published.Published("openai:x", "openai", url="https://nowhere/hash/x.pt")
+  expected = expected or hashlib.sha256(data).hexdigest()
+  download = lambda: published._download(entry, str(entry.url), entry.place, expected)
+  return entry.place, download
+
+
+def test_processes_that_share_a_cache_do_not_write_into_one_file(monkeypatch):
+  data = bytes(range(1, 200))
+  place, download = fetch_of(data, monkeypatch, lambda: (download(), place.write_bytes(data + b"first")))
+  download()
+  assert place.read_bytes() == data + b"first"
+  assert sorted(file.name for file in place.parent.iterdir()) == ["x.pt", "x.pt.sha256"]
+
+
+def test_a_download_that_is_stopped_leaves_nothing(monkeypatch):
+  def stop():
+    raise KeyboardInterrupt
+
+  place, download = fetch_of(b"0123456789", monkeypatch, stop)
+  with pytest.raises(KeyboardInterrupt):
+    download()
+  assert not any(place.parent.iterdir())
+  download()
+  assert place.read_bytes() == b"0123456789"
+
+
+def test_small_files_are_checked_by_the_length_that_came(monkeypatch):
+  place, download = fetch_of(b'{"a": 1}', monkeypatch, expected=hashlib.sha1(b'blob 8\0{"a": 1}').hexdigest())
+  download()
+  assert place.read_text() == '{"a": 1}'
 
 
 def test_a_file_that_was_put_into_the_cache_is_checked(cache):

@@ -5,6 +5,7 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from vljax.interop import safetensors_reader
 
@@ -15,6 +16,7 @@ def test_every_dtype(tmp_path):
     "b": np.arange(3).astype(ml_dtypes.bfloat16),
     "c": np.ones((), np.float16),
     "d": np.arange(4),
+    **{name: np.ones(2).astype(name) for name in safetensors_reader.DTYPES.values()},
   }
   safetensors_reader.write(tmp_path / "x.safetensors", arrays)
   found = safetensors_reader.state_dict(tmp_path / "x.safetensors")
@@ -35,6 +37,26 @@ def test_shards(tmp_path):
     safetensors_reader.state_dict(file)
   file.write_text("[]")
   with pytest.raises(ValueError, match=r"index.json: not an index of shards"):
+    safetensors_reader.state_dict(file)
+
+
+@pytest.mark.parametrize(
+  ("shard", "found"), [(3, "3 is no shard"), (None, "None is no shard"), ("i.json", "'i.json' is no shard"), ([], "")]
+)
+def test_an_index_of_other_things_than_shards(tmp_path, shard, found):
+  (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+  with pytest.raises(ValueError, match=rf"i.json: not an index of shards, .* under 'weight_map' \(.*{found}"):
+    safetensors_reader.state_dict(tmp_path / "i.json")
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2")])
+def test_floats_of_8_bits_are_refused(tmp_path, dtype, kind):
+  arrays = {"a": np.ones(2, np.float32), "b": np.ones(2, getattr(ml_dtypes, dtype))}
+  file = tmp_path / "x.safetensors"
+  with pytest.raises(ValueError, match=f"x.safetensors: b is of dtype {dtype}; legal: float64, float32, .*, bool$"):
+    safetensors_reader.write(file, arrays)
+  file.write_bytes(safetensors.numpy.save(arrays))
+  with pytest.raises(ValueError, match=f"x.safetensors: b is of dtype {kind}; legal: F64, F32, .*, BOOL$"):
     safetensors_reader.state_dict(file)
 
 

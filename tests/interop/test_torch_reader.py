@@ -8,6 +8,7 @@ import sys
 import time
 import zipfile
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -112,6 +113,58 @@ def test_big_endian(tmp_path):
       data = {"archive/byteorder": b"big", "archive/data/0": np.arange(3, dtype=">f4").tobytes()}
       new.writestr(name, data.get(name, old.read(name)))
   assert torch_reader.state_dict(tmp_path / "big.pt")["x"].tolist() == [0, 1, 2]
+
+
+def patched(folder, array, *changes):
+  """A file of one array `x`, in whose pickle bytes were replaced."""
+  torch_writer.write(folder / "plain.pt", {"x": array})
+  with zipfile.ZipFile(folder / "plain.pt") as old, zipfile.ZipFile(folder / "x.pt", "w") as new:
+    for name in old.namelist():
+      data = old.read(name)
+      for found, wanted in changes if name.endswith("data.pkl") else ():
+        assert found in data
+        data = data.replace(found, wanted)
+      new.writestr(name, data)
+  return folder / "x.pt"
+
+
+@pytest.mark.parametrize(
+  ("key", "array", "wanted"),
+  [
+    (b"neg", np.arange(3, dtype=np.float32), np.array([0, -1, -2], np.float32)),
+    (b"neg", np.array(2.5, ml_dtypes.bfloat16), np.array(-2.5, ml_dtypes.bfloat16)),
+    (b"conj", np.array([1 + 2j], np.complex64), np.array([1 - 2j], np.complex64)),
+  ],
+)
+def test_what_torch_noted_instead_of_doing_it(tmp_path, key, array, wanted):
+  noted = b")R}X%c\0\0\0%b\x88stR" % (len(key), key)
+  found = torch_reader.state_dict(patched(tmp_path, array, (b")RtR", noted)))["x"]
+  assert found.dtype == wanted.dtype
+  np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+  ("array", "key", "message"),
+  [
+    (np.ones(2, bool), b"neg", "a tensor of bool has the metadata 'neg'"),
+    (np.ones(2, np.float32), b"conj", "a tensor of float32 has the metadata 'conj'"),
+    (np.ones(2, np.float32), b"zero", r"a tensor's metadata are \['zero'\]; legal: a dict with conj, neg"),
+  ],
+)
+def test_metadata_that_no_tensor_has(tmp_path, array, key, message):
+  file = patched(tmp_path, array, (b")RtR", b")R}X%c\0\0\0%b\x88stR" % (len(key), key)))
+  with pytest.raises(ValueError, match=f"x.pt: {message}"):
+    torch_reader.state_dict(file)
+
+
+@pytest.mark.parametrize("name", ["float8_e5m2", "float8_e4m3fn"])
+def test_floats_of_8_bits(tmp_path, name):
+  wanted = np.arange(4, dtype=getattr(ml_dtypes, name))
+  version = (b"_rebuild_tensor_v2", b"_rebuild_tensor_v3")
+  file = patched(tmp_path, wanted.view(np.uint8), version, (b")RtR", b")Rctorch\n%b\ntR" % name.encode()))
+  found = torch_reader.state_dict(file)["x"]
+  assert found.dtype == wanted.dtype
+  assert found.astype(np.float32).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("container", ["pickle", "zip", "stream", "nested"])

@@ -12,6 +12,7 @@ from etils import epath
 
 from vljax import tree as tree_lib
 from vljax.checkpoint import files, packing, storage
+from vljax.checkpoint.steps import steps
 from vljax.parallel import processes
 
 NAME = "frozen"
@@ -31,10 +32,10 @@ class Frozen:
 
 
 def write(folder: epath.Path, tree: Any) -> Frozen:
-  """Write a tree's leaves to FOLDER/frozen, unless they are there.
+  """Write a tree's leaves to FOLDER/frozen, unless they are there; those of a start that saved no step are replaced.
 
   Raises:
-    ValueError: other leaves are there, or the tree has none.
+    ValueError: other leaves are there, to which steps refer, or the tree has none.
   """
   arrays, index = packing.pack(tree)
   if not index:
@@ -47,13 +48,16 @@ def write(folder: epath.Path, tree: Any) -> Frozen:
       logging.warning("writing the frozen leaves again: %s", error)
       processes.first(lambda: new.folder.rename(folder / f"{NAME}.damaged"))
     else:
-      if old.hash != new.hash:
+      if old.hash == new.hash:
+        return old
+      if not processes.agree(not steps(folder)):
         changed = [name for name in {**old.leaves, **new.leaves} if old.leaves.get(name) != new.leaves.get(name)]
         raise ValueError(
           f"{new.folder} holds other frozen leaves than this run: {', '.join(changed[:4])} differ"
           f"{' and others' if changed[4:] else ''}; legal: the same leaves, or a new workdir"
         )
-      return old
+      logging.warning("%s: no step refers to the frozen leaves of an earlier start; they are replaced", new.folder)
+      processes.first(new.folder.rmtree)
   # Beside the steps Orbax's manager sweeps temporary folders away while it starts, this one too.
   staged = folder.parent / f"{NAME}.partial"
   with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:

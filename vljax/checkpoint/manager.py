@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from vljax import config as config_lib
 from vljax import tree as tree_lib
 from vljax.checkpoint import files, packing, storage
 from vljax.checkpoint import frozen as frozen_lib
@@ -101,8 +102,9 @@ class Manager:
       tree: the whole leaves, under the names that they have in the state, e.g. {"params": split.held(params)}.
 
     Raises:
-      ValueError: the run has written other ones before.
+      ValueError: the run has written other ones before, and steps that refer to them.
     """
+    self.wait()
     self._frozen = frozen_lib.write(self.folder, tree)
     return self._frozen.hash
 
@@ -117,7 +119,8 @@ class Manager:
         frozen ones come in the dtype that they are stored in.
 
     Raises:
-      ValueError: the newest good step holds another tree (names the leaves), or all steps are damaged (names each).
+      ValueError: the newest good step holds another tree (names the leaves) or means something else, or all steps are
+        damaged (names each).
       FileNotFoundError: `step` does not exist.
     """
     self.wait()
@@ -159,6 +162,7 @@ class Manager:
 
   def _read(self, folder: epath.Path, state: Any) -> tuple[Any, dict[str, int]]:
     body = storage.read_index(folder)
+    self._check_meaning(body.get("metadata", {}), folder)
     held = frozen_lib.read(self.folder, body["frozen"]) if body["frozen"] else None
     parts = [(folder, body["leaves"]), *([(held.folder, held.leaves)] if held else [])]
     found = {name: entry for _, leaves in parts for name, entry in leaves.items()}
@@ -170,6 +174,12 @@ class Manager:
       arrays |= storage.read_arrays(where, packing.targets(state, _arrays(leaves)), leaves)
     self._frozen = held
     return packing.unpack(state, arrays, found), _examples(body)
+
+  def _check_meaning(self, found: Mapping[str, Any], folder: epath.Path) -> None:
+    """A step copied without its run, or whose run lost its metadata, is known by its own; old ones may have none."""
+    if found.get("meaning") and self._metadata.meaning:
+      stored = config_lib.parse(found, metadata_lib.Metadata, f"{folder}: metadata")
+      metadata_lib.check(stored, self._metadata, str(folder))
 
   def _record_files(self) -> None:
     """List the files of the step being saved, in its temporary folder before that gets its name."""
@@ -190,9 +200,11 @@ class Manager:
     What a begun run holds is replaced with the first save only: a config that does not fit it leaves it as it was.
     Without a finished step there is nothing to fit.
     """
-    if not processes.agree((self.workdir / metadata_lib.FILE).exists() and bool(steps(self.folder))):
+    begun = processes.agree(bool(steps(self.folder)))
+    if not processes.agree(begun and (self.workdir / metadata_lib.FILE).exists()):
       self._metadata = metadata or metadata_lib.Metadata()
-      self._write_metadata()
+      if not begun:
+        self._write_metadata()
       return self._metadata
     found = metadata_lib.read(self.workdir)
     metadata_lib.check(found, metadata or found, str(self.workdir))

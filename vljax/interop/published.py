@@ -7,11 +7,13 @@
 
 import dataclasses
 import hashlib
+import http.client
 import json
 import os
 import re
-import urllib.error
+import shutil
 import urllib.request
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,13 +191,19 @@ def _verify(place: epath.Path, expected: str) -> None:
   known = place.parent / f"{place.name}.sha256"
   if known.exists() and known.read_text().strip() == expected:
     return
-  digest = hashlib.sha256()
-  with place.open("rb") as file:
-    while block := file.read(BLOCK):
-      digest.update(block)
-  if digest.hexdigest() != expected:
-    raise ValueError(f"{place} has sha256 {digest.hexdigest()}, the published file has {expected}; delete it")
+  found = _hash(place, expected)
+  if found != expected:
+    raise ValueError(f"{place} has sha256 {found}, the published file has {expected}; delete it")
   known.write_text(expected + "\n")
+
+
+def _hash(file: epath.Path, expected: str) -> str:
+  """Of the kind that is expected: the sha256, or git's sha1 of the file as a blob."""
+  digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(f"blob {file.stat().length}\0".encode())
+  with file.open("rb") as content:
+    while block := content.read(BLOCK):
+      digest.update(block)
+  return digest.hexdigest()
 
 
 def _fetch_repository(entry: Published) -> epath.Path:
@@ -260,28 +268,32 @@ def hub() -> str:
 
 
 def _download(entry: Published, url: str, place: epath.Path, expected: str) -> None:
-  """Write `url` to `place`, all or nothing.
+  """Write `url` to `place`, all or nothing; of several processes that do so the first one wins.
 
   Args:
     expected: the sha256, or git's sha1 of the file as a blob.
   """
   place.parent.mkdir(parents=True, exist_ok=True)
-  partial = place.parent / f"{place.name}.partial"
+  partial = place.parent / f"{place.name}.{uuid.uuid4().hex}.partial"
   logging.info("downloading %s to %s", url, place)
   try:
+    _receive(entry, url, partial, place)
+    found = _hash(partial, expected)
+    if found != expected:
+      raise ValueError(f"{url} was downloaded with hash {found}, the published one is {expected}")
+    if not place.exists():
+      partial.replace(place)
+      if len(expected) == 64:
+        (place.parent / f"{place.name}.sha256").write_text(expected + "\n")
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _receive(entry: Published, url: str, partial: epath.Path, place: epath.Path) -> None:
+  try:
     with urllib.request.urlopen(url, timeout=30) as reply, partial.open("wb") as file:
-      size = int(reply.headers.get("Content-Length") or 0)
-      digest = hashlib.sha256() if len(expected) == 64 else hashlib.sha1(f"blob {size}\0".encode())
-      while block := reply.read(BLOCK):
-        digest.update(block)
-        file.write(block)
-  except (OSError, urllib.error.URLError) as error:
+      shutil.copyfileobj(reply, file, BLOCK)
+  except (OSError, http.client.HTTPException) as error:
     raise FileNotFoundError(
       f"{entry.name} is not cached, and {url} cannot be read ({error}); fetch it and put it at {place}"
     ) from error
-  if digest.hexdigest() != expected:
-    partial.unlink()
-    raise ValueError(f"{url} was downloaded with hash {digest.hexdigest()}, the published one is {expected}")
-  partial.replace(place)
-  if len(expected) == 64:
-    (place.parent / f"{place.name}.sha256").write_text(expected + "\n")

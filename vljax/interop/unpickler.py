@@ -32,6 +32,9 @@ STORAGES = {
 }  # fmt: skip
 """Torch's storage classes, as the names of their dtypes."""
 
+LAZY: dict[str, Callable[..., Any]] = {"conj": np.conjugate, "neg": np.negative}
+"""What torch may only note in a tensor's metadata: its data are stored as they were before."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
@@ -40,12 +43,6 @@ class Storage:
   dtype: np.dtype
   count: int
   read: Callable[[], memoryview | bytes]
-
-  def elements(self, dtype: np.dtype) -> np.ndarray:
-    data = self.read()
-    if len(data) % dtype.itemsize:
-      raise ValueError(f"a storage of {len(data)} bytes is not a whole number of {dtype} elements")
-    return np.frombuffer(data, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,25 +54,34 @@ class Tensor:
   shape: tuple[int, ...]
   strides: tuple[int, ...]
   dtype: np.dtype
+  lazy: tuple[str, ...] = ()
 
   def array(self) -> np.ndarray:
     """The elements as a contiguous array of native byte order.
 
     Raises:
-      ValueError: the view reaches outside its storage, or is a huge broadcast.
+      ValueError: the view reaches outside its storage, is a huge broadcast, or negates what has no sign.
     """
-    elements = self.storage.elements(self.dtype)
+    data, width = self.storage.read(), self.dtype.itemsize
+    if len(data) % width:
+      raise ValueError(f"a storage of {len(data)} bytes is not a whole number of {self.dtype} elements")
+    count = len(data) // width
     size = int(np.prod(np.array(self.shape, dtype=object))) if self.shape else 1
     last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-    if size and last >= elements.size:
-      raise ValueError(f"a tensor of shape {self.shape} reaches element {last} of a storage of {elements.size}")
-    if size > max(elements.size, MAX_EXPANDED):
-      raise ValueError(f"a tensor of shape {self.shape} is far larger than its storage of {elements.size} elements")
+    if size and last >= count:
+      raise ValueError(f"a tensor of shape {self.shape} reaches element {last} of a storage of {count}")
+    if size > max(count, MAX_EXPANDED):
+      raise ValueError(f"a tensor of shape {self.shape} is far larger than its storage of {count} elements")
     if not size:
       return np.zeros(self.shape, self.dtype.newbyteorder("="))
-    steps = [s * self.dtype.itemsize if n > 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)]
-    view = np.lib.stride_tricks.as_strided(elements[self.offset :], self.shape, steps, writeable=False)
-    return view.astype(self.dtype.newbyteorder("="), order="C")
+    steps = [s * width if n > 1 else 0 for n, s in zip(self.shape, self.strides, strict=True)]
+    view = np.ndarray(self.shape, self.dtype, buffer=data, offset=self.offset * width, strides=steps)
+    array = view.astype(self.dtype.newbyteorder("="), order="C")
+    for name in self.lazy:
+      if array.dtype.kind == "b" or (name == "conj" and array.dtype.kind != "c"):
+        raise ValueError(f"a tensor of {array.dtype} has the metadata {name!r}")
+      LAZY[name](array, out=array)
+    return array
 
 
 @dataclasses.dataclass
@@ -109,18 +115,24 @@ def _size(value: Any, what: str) -> tuple[int, ...]:
   return tuple(value)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = None, hooks: Any = None,
+            metadata: Any = None) -> Tensor:  # fmt: skip
   if not isinstance(storage, Storage):
     raise ValueError(f"a tensor's storage is a {type(storage).__name__}")
   (offset,) = _size((offset,), "the offset")
   shape, strides = _size(shape, "the shape"), _size(strides, "the strides")
   if len(shape) != len(strides):
     raise ValueError(f"a tensor has shape {shape} and strides {strides}")
-  return Tensor(storage, offset, shape, strides, storage.dtype)
+  metadata = {} if metadata is None else metadata
+  if not isinstance(metadata, dict) or not LAZY.keys() >= metadata.keys():
+    found = [*metadata] if isinstance(metadata, dict) else f"a {type(metadata).__name__}"
+    raise ValueError(f"a tensor's metadata are {found}; legal: a dict with {', '.join(LAZY)}")
+  return Tensor(storage, offset, shape, strides, storage.dtype, tuple(name for name in metadata if metadata[name]))
 
 
-def _tensor_of_dtype(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any) -> Tensor:
-  tensor = _tensor(storage, offset, shape, strides)
+def _tensor_of_dtype(storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any,
+                     metadata: Any = None) -> Tensor:  # fmt: skip
+  tensor = _tensor(storage, offset, shape, strides, grad, hooks, metadata)
   if not isinstance(dtype, Global) or not isinstance(dtype.value, np.dtype):
     raise ValueError(f"a tensor's dtype is a {type(dtype).__name__}")
   return dataclasses.replace(tensor, dtype=dtype.value.newbyteorder(tensor.dtype.byteorder))
