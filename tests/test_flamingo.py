@@ -44,6 +44,11 @@ def test_learned_positions_end_and_others_do_not(bundle):
   assert bundle.speaker.length is None
 
 
+def test_stops_of_one_piece(bundle):
+  """At the begin of a text SentencePiece puts a space; it has no line breaks."""
+  assert bundle._lone(["e", " red", "\n"]) == (bundle.words.plain("ae")[-1],)
+
+
 @pytest.mark.slow
 def test_batches_and_padding_change_no_answer(bundle, pictures):
   a, b, c = pictures

@@ -149,6 +149,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_text(penalty):
   found = Writer(DecoderSpeaker(model), params, (5,)).search(inputs(prompts), 3, beams=64, penalty=penalty)
   # A stop ends a text only if it ranks among the beams; 64 beams rank everything within three places.
   assert found == [brute_force(alone, prompt, 3, 5, penalty) for prompt in prompts]
+  assert Writer(DecoderSpeaker(model), params).search(inputs(prompts), 3, 64, penalty, stops=(5,)) == found
 
 
 @pytest.mark.slow

@@ -59,8 +59,13 @@ class Writer:
       if bool(state.done.all()):
         return
 
-  def search(self, inputs: Inputs, limit: int, beams: int, penalty: float = 1.0) -> list[list[int]]:
+  def search(
+    self, inputs: Inputs, limit: int, beams: int, penalty: float = 1.0, stops: Sequence[int] = ()
+  ) -> list[list[int]]:
     """The best continuation of each prompt by `beam.search`.
+
+    Args:
+      stops: further ids that end a text.
 
     Raises:
       ValueError: limit or beams below 1, or a prompt and limit beyond the model's positions.
@@ -68,9 +73,8 @@ class Writer:
     _at_least_one("limit", limit)
     _at_least_one("beams", beams)
     self._fits(inputs, limit)
-    found = _search(
-      self.speaker, self.params, inputs, self._stops, limit, float(penalty), beams=beams, most=rounded(limit)
-    )
+    ends = np.asarray([*self.stops, *stops], np.int32)
+    found = _search(self.speaker, self.params, inputs, ends, limit, float(penalty), beams=beams, most=rounded(limit))
     return [row[:n].tolist() for row, n in zip(np.asarray(found[0]), np.asarray(found[1]), strict=True)]
 
   def score(self, inputs: Inputs, options: Sequence[Sequence[int]], at_once: int = 32) -> Float[np.ndarray, " n"]:
