@@ -38,6 +38,17 @@ def pictures():
   return [draw.integers(0, 255, (16, 24, 3), dtype=np.uint8) for _ in range(3)]
 
 
+def test_learned_positions_end_and_others_do_not(bundle):
+  learned = flamingo.build("test", lm=dict(positions="learned", length=20))
+  assert FlamingoSpeaker(learned, bundle.rules).length == 20
+  assert bundle.speaker.length is None
+
+
+def test_stops_of_one_piece(bundle):
+  """At the begin of a text SentencePiece puts a space; it has no line breaks."""
+  assert bundle._lone(["e", " red", "\n"]) == (bundle.words.plain("ae")[-1],)
+
+
 @pytest.mark.slow
 def test_batches_and_padding_change_no_answer(bundle, pictures):
   a, b, c = pictures

@@ -99,6 +99,22 @@ def test_beams_find_no_worse_a_text(bundle):
     assert score[1] >= score[0] - 1e-4
 
 
+@pytest.mark.slow
+def test_a_stop_of_one_token_ends_a_beam(bundle):
+  options = dict(max_tokens=8, beams=4, length_penalty=0.0)
+  whole = bundle.generate("a", **options)
+  assert "\t" in whole
+  inputs, stops = bundle.read(["a"]), bundle.words.plain("\t")
+  (want,) = bundle._texts(inputs, bundle.writer.search(inputs, 8, 4, 0.0, stops))
+  assert bundle.generate("a", **options, stop="\t") == want != whole[: whole.find("\t")]
+
+
+def test_stops_of_one_token(bundle):
+  token = lambda text: bundle.words.plain(text)[-1]
+  assert bundle._lone("\n") == (token("\n"),)
+  assert bundle._lone(["", " a", "tha", "th", "x\n"]) == (token(" a"), token("th"))
+
+
 def test_letters_of_several_bytes_come_whole(bundle):
   """A stream holds back bytes until they are a letter."""
   ids = bundle.words.plain("aß€")

@@ -34,6 +34,10 @@ class FlamingoSpeaker:
   model: flamingo.Flamingo
   preprocess: clip.Preprocess
 
+  @property
+  def length(self) -> int | None:
+    return self.model.lm.positions_end
+
   def begin(self, params: Params, inputs: Inputs, room: int) -> tuple[Float[Any, "n t d"], flamingo.Memory]:
     visual = self.visual(params, inputs["images"], inputs["frames"]) if inputs["images"].shape[1] else None
     phi = None if visual is None else inputs["phi"]

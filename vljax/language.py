@@ -142,7 +142,8 @@ class LanguageBundle:
     Args:
       temperature: None takes the likeliest token always; else tokens are drawn, see `generate.Sampling`.
       beams: above 1, the best text by beam search, the sum of log-probabilities divided by length^length_penalty.
-      stop: texts that end it, and are not part of it, beside the tokens that do.
+      stop: texts that end it, and are not part of it, beside the tokens that do. Those of one token end a beam; others
+        are cut off after the search, which ranks texts with what follows the stop.
 
     Raises:
       ValueError: as `generate`.
@@ -154,7 +155,7 @@ class LanguageBundle:
     if (temperature, top_k, top_p) != (None, None, None):
       raise ValueError("beams with temperature, top_k or top_p; legal: beams = 1, or none of these")
     inputs = self._checked(prompts, max_tokens, f"max_tokens = {max_tokens}")
-    rows = self.writer.search(inputs, max_tokens, beams, length_penalty)
+    rows = self.writer.search(inputs, max_tokens, beams, length_penalty, self._lone(stop))
     return [_cut(text, stop)[0] for text in self._texts(inputs, rows)]
 
   def score(self, prompt: Prompt, options: Sequence[str]) -> Float[np.ndarray, " n"]:
@@ -258,6 +259,12 @@ class LanguageBundle:
       known, both = self._decoded(before), self._decoded([*before, *row])
       texts.append(both[len(known) :] if both.startswith(known) else self._decoded(row))
     return texts
+
+  def _lone(self, stop: str | Sequence[str]) -> tuple[int, ...]:
+    """The tokens that spell one of `stop` behind a text; some tokenizers put a space before the first piece."""
+    before = self.words.plain("a")
+    last = {(i, s) for s in _stops(stop) for text in (s, f"a{s}") for i in self.words.plain(text)[-1:]}
+    return tuple(sorted({i for i, s in last if self._decoded([*before, i]) == f"a{s}"}))
 
   def _decoded(self, ids: list[int]) -> str:
     return str(self.words.decode(ids))

@@ -149,6 +149,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_text(penalty):
   found = Writer(DecoderSpeaker(model), params, (5,)).search(inputs(prompts), 3, beams=64, penalty=penalty)
   # A stop ends a text only if it ranks among the beams; 64 beams rank everything within three places.
   assert found == [brute_force(alone, prompt, 3, 5, penalty) for prompt in prompts]
+  assert Writer(DecoderSpeaker(model), params).search(inputs(prompts), 3, 64, penalty, stops=(5,)) == found
 
 
 @pytest.mark.slow
@@ -173,6 +174,32 @@ def test_logits_are_those_of_the_model(run, writer):
   got = writer.logits(inputs())
   for row, prompt in zip(got, PROMPTS, strict=True):
     np.testing.assert_allclose(row[: len(prompt)], run(prompt), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_learned_positions_end_after_real_tokens():
+  """Of the 24 tokens that 18 are padded to and the 16 places for what follows, 20 may be real."""
+  model = decoder.build("test", depth=1, positions="learned", length=20)
+  params = jax.jit(lambda: model.init(jax.random.key(0), *model.inputs())["params"])()
+  params = jax.tree.map(lambda x: 4 * x.unbox(), params, is_leaf=lambda x: hasattr(x, "unbox"))
+  run = lambda tokens: np.asarray(model.apply({"params": params}, np.array([tokens])))[0]
+  writer, prompt = Writer(DecoderSpeaker(model), params), list(range(1, 21))
+  want = greedy(run, prompt[:18], 2)
+  assert writer.write(inputs([prompt[:18]]), 2) == writer.search(inputs([prompt[:18]]), 2, beams=1) == [want]
+  logp = jax.nn.log_softmax(run(prompt))[np.arange(19), prompt[1:]]
+  np.testing.assert_allclose(writer.logits(inputs([prompt]))[0, :20], run(prompt), atol=1e-4)
+  np.testing.assert_allclose(writer.losses(inputs([prompt])), [-logp.sum()], rtol=1e-4)
+  np.testing.assert_allclose(writer.score(inputs([prompt[:18]]), [prompt[18:]]), [logp[17:].sum()], rtol=1e-4)
+  for call in (
+    lambda x: writer.write(x, 2),
+    lambda x: writer.search(x, 2, beams=1),
+    lambda x: writer.score(x, [[1], [1, 2]]),
+  ):
+    with pytest.raises(ValueError, match="a prompt of 19 tokens and 2 to follow; the model has positions for 20"):
+      call(inputs([prompt[:19]]))
+  for call in (writer.logits, writer.losses):
+    with pytest.raises(ValueError, match="a prompt of 21 tokens; the model has positions for 20"):
+      call(inputs([[*prompt, 1]]))
 
 
 def test_lengths_are_rounded_to_few():

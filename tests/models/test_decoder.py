@@ -147,3 +147,23 @@ def test_inserts_run_before_their_blocks(at, held):
   got, ours = jax.jit(jax.value_and_grad(lambda w: loss(w, params, model.clone(held=held, unroll=1), whole)))(weights)
   np.testing.assert_allclose(got, want, rtol=1e-4)
   np.testing.assert_allclose(ours, gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_learned_positions_hold_what_shapes_tell():
+  """Padding counts but with a cache, where it takes no place."""
+  model = decoder.build("test", depth=1, positions="learned", length=8)
+  real, cache = np.arange(9)[None] < 8, model.cache(1, 12)
+  call = lambda **options: jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), draw(1, 9), **options)[0])
+  for options in ({}, dict(cache=cache), dict(key_padding=real)):
+    with pytest.raises(ValueError, match="texts of 9 tokens; the model has positions for 8"):
+      call(**options)
+  assert call(cache=cache, key_padding=real)[0].shape == (1, 9, 64)
+
+
+def test_a_named_implementation_of_attention_is_not_for_caches():
+  """cuDNN refuses single queries behind others, and float32 anywhere."""
+  model = decoder.build("test", depth=1, attention="cudnn")
+  call = lambda **options: jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), draw(1, 1), **options)[0])
+  assert call(cache=model.cache(1, 16))[0].shape == (1, 1, 64)
+  with pytest.raises(ValueError, match="attention implementation 'cudnn' cannot run here"):
+    call()

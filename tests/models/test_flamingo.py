@@ -271,6 +271,19 @@ def test_any_tower_with_a_grid_sees(vision):
   assert model.resampler.media_width == model.vision.width
 
 
+@pytest.mark.parametrize(("class_token", "pool", "seen"), [(False, "cls", 4), (False, "mean", 4), (True, "cls", 5)])
+def test_a_trained_tower_may_drop_patches(class_token, pool, seen):
+  vision = dict(patch_dropout=0.75, pool=pool)
+  model, images = flamingo.build("test", vision=vision, class_token=class_token), np.zeros((2, 1, 3, 16, 16, 3))
+  init = lambda **options: jax.eval_shape(
+    lambda: model.init_with_output(
+      dict(params=jax.random.key(0), dropout=jax.random.key(1)), images, method="features", **options
+    )[0]
+  )
+  assert init(train=True).shape == (2, 1, 3, seen, 32)
+  assert init().shape == (2, 1, 3, 16 + class_token, 32)
+
+
 @pytest.mark.slow
 def test_a_mesh_gives_the_same_loss_and_gradients():
   model, params, _ = made()

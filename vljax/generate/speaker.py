@@ -29,6 +29,11 @@ class State(Protocol):
 class Speaker(Protocol):
   """The functions of a model that writes; an instance is hashable, and equal to those that do the same."""
 
+  @property
+  def length(self) -> int | None:
+    """The most tokens of a text; None where the model's positions have no end."""
+    ...
+
   def begin(self, params: Params, inputs: Inputs, room: int) -> tuple[Float[Array, "n t d"], State]:
     """Reads prompts: what `head` takes at each of their tokens, and a memory with room for so many tokens."""
     ...
@@ -49,6 +54,10 @@ class DecoderSpeaker:
   """A language model alone; its memory is the cache."""
 
   model: Decoder
+
+  @property
+  def length(self) -> int | None:
+    return self.model.positions_end
 
   def begin(self, params: Params, inputs: Inputs, room: int) -> tuple[Float[Array, "n t d"], Cache]:
     return self.go_on(params, inputs["tokens"], inputs["real"], self.model.cache(len(inputs["tokens"]), room))

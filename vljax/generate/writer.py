@@ -39,7 +39,7 @@ class Writer:
     """The continuation of each prompt, of `limit` tokens at most, without the stop.
 
     Raises:
-      ValueError: limit below 1, or a wrong sampling.
+      ValueError: limit below 1, a wrong sampling, or a prompt and limit beyond the model's positions.
     """
     *_, final = self.stream(inputs, limit, sampling, seed, every=limit)
     return final
@@ -49,6 +49,7 @@ class Writer:
   ) -> Iterator[list[list[int]]]:
     """All that is written so far, each time `every` further tokens are."""
     _at_least_one("limit", limit)
+    self._fits(inputs, limit)
     fixed: dict[str, Any] = dict(sampling=sampling.check(), stops=self._stops)
     state = _start(self.speaker, self.params, inputs, rng=jax.random.key(seed), most=rounded(limit), **fixed)
     for target in (*range(every, limit, every), limit):
@@ -58,17 +59,22 @@ class Writer:
       if bool(state.done.all()):
         return
 
-  def search(self, inputs: Inputs, limit: int, beams: int, penalty: float = 1.0) -> list[list[int]]:
+  def search(
+    self, inputs: Inputs, limit: int, beams: int, penalty: float = 1.0, stops: Sequence[int] = ()
+  ) -> list[list[int]]:
     """The best continuation of each prompt by `beam.search`.
 
+    Args:
+      stops: further ids that end a text.
+
     Raises:
-      ValueError: limit or beams below 1.
+      ValueError: limit or beams below 1, or a prompt and limit beyond the model's positions.
     """
     _at_least_one("limit", limit)
     _at_least_one("beams", beams)
-    found = _search(
-      self.speaker, self.params, inputs, self._stops, limit, float(penalty), beams=beams, most=rounded(limit)
-    )
+    self._fits(inputs, limit)
+    ends = np.asarray([*self.stops, *stops], np.int32)
+    found = _search(self.speaker, self.params, inputs, ends, limit, float(penalty), beams=beams, most=rounded(limit))
     return [row[:n].tolist() for row, n in zip(np.asarray(found[0]), np.asarray(found[1]), strict=True)]
 
   def score(self, inputs: Inputs, options: Sequence[Sequence[int]], at_once: int = 32) -> Float[np.ndarray, " n"]:
@@ -78,13 +84,14 @@ class Writer:
       at_once: options that are read side by side, each with its copy of what the model remembers of the prompt.
 
     Raises:
-      ValueError: not one prompt, no options, one without tokens, or at_once below 1.
+      ValueError: not one prompt, no options, one without tokens or beyond the model's positions, or at_once below 1.
     """
     _at_least_one("at_once", at_once)
     if len(inputs["tokens"]) != 1:
       raise ValueError(f"options of {len(inputs['tokens'])} prompts; legal: of one")
     if not options or not all(len(option) for option in options):
       raise ValueError("no options, or an option without tokens, which has no likelihood")
+    self._fits(inputs, max(map(len, options)))
     tokens, real = padded(options)
     state, first = _read(self.speaker, self.params, inputs, room=tokens.shape[1])
     size, found = min(at_once, len(options)), []
@@ -94,12 +101,28 @@ class Writer:
     return np.concatenate(found)[: len(options)]
 
   def logits(self, inputs: Inputs) -> Float[np.ndarray, "n t v"]:
-    """The logits of what follows each token of the prompts."""
+    """The logits of what follows each token of the prompts.
+
+    Raises:
+      ValueError: a prompt beyond the model's positions.
+    """
+    self._fits(inputs)
     return np.asarray(_logits(self.speaker, self.params, inputs))
 
   def losses(self, inputs: Inputs) -> Float[np.ndarray, " n"]:
-    """For each prompt the sum of -log p of its tokens, each after those before it; the first is not foretold."""
+    """For each prompt the sum of -log p of its tokens, each after those before it; the first is not foretold.
+
+    Raises:
+      ValueError: a prompt beyond the model's positions.
+    """
+    self._fits(inputs)
     return np.asarray(_losses(self.speaker, self.params, inputs))
+
+  def _fits(self, inputs: Inputs, more: int = 0) -> None:
+    longest, most = int(np.asarray(inputs["real"]).sum(1).max(initial=0)), self.speaker.length
+    if most is not None and longest + more > most:
+      also = f" and {more} to follow" if more else ""
+      raise ValueError(f"a prompt of {longest} tokens{also}; the model has positions for {most}")
 
   @property
   def _stops(self) -> Int[np.ndarray, " s"]:

@@ -40,7 +40,8 @@ class Decoder(nn.Module):
       `extra_out`, so that they can be trained where all else is frozen (IDEFICS).
     qk_norm: see `layers.decoder.DecoderAttention`.
     epsilon: of the norms.
-    dtype, remat, unroll, held, attention: as of `vit.ViT`.
+    dtype, remat, unroll, held: as of `vit.ViT`.
+    attention: implementation of `ops.attention` without a cache; with one, whose steps some refuse, it is picked.
   """
 
   vocab: int
@@ -147,7 +148,9 @@ class Decoder(nn.Module):
       insert: what runs before some blocks.
 
     Raises:
-      ValueError: more tokens than there are learned positions or room in the cache, or segments with a cache.
+      ValueError: more tokens than there are learned positions or room in the cache, or segments with a cache. With
+        a cache, padding and what was read before do not count, since shapes do not tell them: the caller compares the
+        real tokens of a text with `positions_end`, as `generate.Writer` does.
     """
     if cache is not None and segments is not None:
       raise ValueError("segments with a cache; legal: a cache holds one text for each example")
@@ -155,7 +158,8 @@ class Decoder(nn.Module):
     if positions is None:
       positions = count(real, segments) + (0 if cache is None else cache.length[:, None])
     if self.positions == "learned":
-      self._fits(x.shape[1])
+      if cache is None or key_padding is None:
+        self._fits(x.shape[1])
       x = x + jnp.take(self.pos, positions + self.position_offset, axis=0, mode="clip").astype(x.dtype)
     x = self.drop(x, deterministic=not train)
     x = parallel.constrain(x, Axis.BATCH, Axis.POSITION, Axis.EMBED)
@@ -175,6 +179,11 @@ class Decoder(nn.Module):
     y = self.token.attend(x) if self.tied else self.head(x)
     y = jnp.concatenate([y, self.extra_out(x)], axis=-1) if self.extra else y
     return y.astype(jnp.float32)
+
+  @property
+  def positions_end(self) -> int | None:
+    """The most tokens of a text; None where positions have no end."""
+    return self.length if self.positions == "learned" else None
 
   @nn.nowrap
   def cache(self, batch: int, room: int, dtype: jax.typing.DTypeLike | None = None) -> Cache:

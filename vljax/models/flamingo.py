@@ -98,7 +98,7 @@ class Flamingo(nn.Module):
     return self.logits(self.hidden(tokens, visual, phi, **options))
 
   def features(self, images: Float[Array, "b n f h w c"], *, train: bool = False) -> Float[Array, "b n f s e"]:
-    """What the vision encoder gives of each frame by itself, for each position."""
+    """What the vision encoder gives of each frame by itself, for each position that it does not drop in training."""
     return self._features(images, train)[0]
 
   def resample(
@@ -239,11 +239,12 @@ class Flamingo(nn.Module):
   def _features(
     self, images: Float[Array, "b n f h w c"], train: bool = False
   ) -> tuple[Float[Array, "b n f s e"], tuple[int, int]]:
-    """(features, rows and columns of the positions)."""
+    """(features, rows and columns of the positions, without meaning where a ViT drops some in training)."""
     lead, flat = images.shape[:3], images.reshape(-1, *images.shape[3:])
-    if self.class_token:
+    if self.class_token or (train and getattr(self.vision, "patch_dropout", 0)):
       x = self.vision.tokens(flat, train=train)
       grid = (math.isqrt(x.shape[1] - 1),) * 2
+      x = x if self.class_token else x[:, self.vision.extra :]
     else:
       x = self.vision.grid(flat, train=train)
       grid = x.shape[1:3]

@@ -85,9 +85,8 @@ def choose(call: Call, implementation: str | None = None) -> str:
     return implementation
   if call.device.platform == "tpu" and call.queries < LONG:
     return "xla"
-  dense = call.bias or call.masks - {"causal"}
   for name in PREFERRED.get(call.device.platform, ()):
-    if IMPLEMENTATIONS[name].refusal(call) is None and not (name == "cudnn" and dense):
+    if IMPLEMENTATIONS[name].refusal(call) is None and not (name == "cudnn" and call.masks - {"causal"}):
       return name
   return "xla"
 
