@@ -50,7 +50,7 @@ def _single(path: epath.Path) -> dict[str, np.ndarray]:
       dtypes = {name: file.get_slice(name).get_dtype() for name in file.offset_keys()}
       others = [name for name in dtypes if dtypes[name] not in DTYPES]
       if not others:
-        return file.get_tensors()
+        return {name: file.get_tensor(name) for name in dtypes}
   except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
     raise ValueError(f"{path}: truncated or no safetensors file ({error})") from error
   raise ValueError(f"{path}: {others[0]} is of dtype {dtypes[others[0]]}; legal: {', '.join(DTYPES)}")
