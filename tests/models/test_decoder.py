@@ -158,3 +158,12 @@ def test_learned_positions_hold_what_shapes_tell():
     with pytest.raises(ValueError, match="texts of 9 tokens; the model has positions for 8"):
       call(**options)
   assert call(cache=cache, key_padding=real)[0].shape == (1, 9, 64)
+
+
+def test_a_named_implementation_of_attention_is_not_for_caches():
+  """cuDNN refuses single queries behind others, and float32 anywhere."""
+  model = decoder.build("test", attention="cudnn")
+  call = lambda **options: jax.eval_shape(lambda: model.apply({"params": made("llama")[1]}, draw(1, 1), **options))
+  assert call(cache=model.cache(1, 16))[0].shape == (1, 1, 64)
+  with pytest.raises(ValueError, match="attention implementation 'cudnn' cannot run here"):
+    call()

@@ -96,7 +96,8 @@ class DecoderAttention(Attention):
     bias = places.bias
     if self.relative:
       query, bias = self._relative(query, places)
-    y = attention(query, key, value, bias=bias, implementation=self.implementation, **places.masks)
+    implementation = self.implementation if cache is None else None
+    y = attention(query, key, value, bias=bias, implementation=implementation, **places.masks)
     return self._out(y, x.shape[-1]), cache
 
   def _normed(self, name: str, x: Float[Array, "b t k d"]) -> Float[Array, "b t k d"]:

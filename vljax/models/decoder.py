@@ -40,7 +40,8 @@ class Decoder(nn.Module):
       `extra_out`, so that they can be trained where all else is frozen (IDEFICS).
     qk_norm: see `layers.decoder.DecoderAttention`.
     epsilon: of the norms.
-    dtype, remat, unroll, held, attention: as of `vit.ViT`.
+    dtype, remat, unroll, held: as of `vit.ViT`.
+    attention: implementation of `ops.attention` without a cache; with one, whose steps some refuse, it is picked.
   """
 
   vocab: int
