@@ -162,8 +162,8 @@ def test_learned_positions_hold_what_shapes_tell():
 
 def test_a_named_implementation_of_attention_is_not_for_caches():
   """cuDNN refuses single queries behind others, and float32 anywhere."""
-  model = decoder.build("test", depth=1, attention="cudnn")
-  call = lambda **options: jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), draw(1, 1), **options)[0])
+  model = decoder.build("test", attention="cudnn")
+  call = lambda **options: jax.eval_shape(lambda: model.apply({"params": made("llama")[1]}, draw(1, 1), **options))
   assert call(cache=model.cache(1, 16))[0].shape == (1, 1, 64)
   with pytest.raises(ValueError, match="attention implementation 'cudnn' cannot run here"):
     call()
