@@ -15,6 +15,7 @@ def test_counts_and_holes():
   assert len(prompts.class_names("imagenet")) == 1000
   assert len(set(prompts.class_names("imagenet"))) == 998
   assert len(prompts.class_names("cifar10")) == 10
+  assert [len(set(prompts.class_names(name))) for name in ("imagenet_a", "imagenet_r", "objectnet")] == [200, 200, 113]
   for templates in prompts.TEMPLATES.values():
     assert all(template.count("{}") == 1 for template in templates)
   for names in prompts.CLASS_NAMES.values():
@@ -35,7 +36,8 @@ def test_names_and_templates_are_those_of_the_stated_source():
 
 
 def test_templates_that_go_with_names():
-  assert prompts.usual("imagenet") == prompts.templates("imagenet_80")
+  for name in ("imagenet", "imagenet_a", "imagenet_r", "objectnet"):
+    assert prompts.usual(name) == prompts.templates("imagenet_80")
   assert prompts.usual("cifar10") == prompts.templates("cifar10")
   assert prompts.usual(None) == prompts.templates("photo") == ("a photo of a {}.",)
 
@@ -84,3 +86,25 @@ def test_names_follow_the_order_of_the_source():
     prompts.names_for(["zero", "one"], "mnist")
   with pytest.raises(ValueError, match="class 'kitten' is none of cifar10"):
     prompts.names_for(["kitten", *prompts.class_names("cifar10")[1:]], "cifar10")
+
+
+def test_subsets_of_imagenet_are_in_the_order_of_its_ids():
+  """The first and the last classes, read off the sets' folders: n01498041 and n12267677, n01443537 and n12267677."""
+  names = {name: prompts.class_names(name) for name in ("imagenet", "imagenet_a", "imagenet_r")}
+  for subset in ("imagenet_a", "imagenet_r"):
+    places = [names["imagenet"].index(name) for name in names[subset]]
+    assert places == sorted(places)
+  assert (names["imagenet_a"][0], names["imagenet_a"][-1]) == ("stingray", "acorn")
+  assert (names["imagenet_r"][0], names["imagenet_r"][-1]) == ("goldfish", "acorn")
+  wordnet = [f"n{i:08d}" for i in range(200)]
+  assert prompts.names_for(wordnet, "imagenet_r") == names["imagenet_r"]
+
+
+def test_folders_of_objectnet_get_their_names():
+  other = {"butcher's knife": "butchers_knife", "drying rack for plates": "drying_rack_for_dishes"}
+  other |= {"bath towel": "full_sized_towel", "dishrag or hand towel": "hand_towel_or_rag"}
+  other |= {"coffee/french press": "coffee_french_press", "laptop (open)": "laptop_open"}
+  names = prompts.class_names("objectnet")
+  folders = [other.get(name, name.replace(" ", "_")) for name in names]
+  assert prompts.names_for(folders, "objectnet") == names
+  assert prompts.names_for(folders[::-1], "objectnet") == names[::-1]

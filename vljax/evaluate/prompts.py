@@ -3,7 +3,7 @@
 Sources: the 80 and the 7 ImageNet templates are those of OpenAI's notebook `Prompt_Engineering_for_ImageNet.ipynb`
 (github.com/openai/CLIP, MIT License, Copyright (c) 2021 OpenAI), as open_clip 3.3.0 ships them; the flower template is
 that of CLIP (arXiv 2103.00020, section 3.1.4), the flower names are those of TensorFlow's flower_photos. The other
-sets and their source stand in `evaluate.benchmarks`.
+sets and their source stand in `evaluate.benchmarks` and `evaluate.imagenet_shifts`.
 """
 
 import re
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from vljax import config
 from vljax.evaluate import benchmarks
 from vljax.evaluate.imagenet import IMAGENET
+from vljax.evaluate.imagenet_shifts import IMAGENET_A, IMAGENET_R, OBJECTNET, OBJECTNET_FOLDERS
 
 _IMAGENET_80 = """
 a bad photo of a {}.
@@ -117,6 +118,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
   "imagenet": IMAGENET,
+  "imagenet_a": IMAGENET_A,
+  "imagenet_r": IMAGENET_R,
+  "objectnet": OBJECTNET,
   "flowers": ("daisy", "dandelion", "rose", "sunflower", "tulip"),
   **benchmarks.NAMES,
 }
@@ -133,7 +137,7 @@ def templates(name: str) -> tuple[str, ...]:
 
 def usual(data_set: str | None) -> tuple[str, ...]:
   """The templates that go with the class names of a data set; one plain prompt where it has none of its own."""
-  own = "imagenet_80" if data_set == "imagenet" else data_set
+  own = "imagenet_80" if data_set in ("imagenet", "imagenet_a", "imagenet_r", "objectnet") else data_set
   return TEMPLATES.get(own or "photo", TEMPLATES["photo"])
 
 
@@ -160,6 +164,8 @@ def names_for(classes: Sequence[str], data_set: str) -> tuple[str, ...]:
   names = class_names(data_set)
   plain = lambda text: re.sub(r"[\W_]+", " ", text).strip().lower()
   spelled = {plain(name): name for name in names}
+  if data_set == "objectnet":
+    spelled |= {plain(folder): name for folder, name in OBJECTNET_FOLDERS.items()}
   found = [spelled.get(plain(c)) for c in classes]
   if None in found and all(c.isdecimal() for c in classes):
     for c in classes:
