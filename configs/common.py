@@ -128,6 +128,24 @@ def simclr(source: str, size: int, batch: int, steps: int, lr: float, smoke: boo
   return c
 
 
+TRANSFORMATIONS = dict(
+  color=dict(added=(), choices=((), (("grayscale", 1.0),)), shares=(0.8, 0.2)),
+  rotation=dict(added=(("rotate",),), choices=tuple((("rotate", (turn,)),) for turn in (0, 90, 180, 270))),
+  noise=dict(added=(("gaussian_noise", 0.1, 0.5),), choices=((), (("gaussian_noise", 0.1),))),
+  sobel=dict(added=(("sobel", 0.5),), choices=((), (("sobel",),))),
+)
+"""Of SimCLR's table 3: what views go through besides, and what the features are then asked. The deviation of the noise
+and the share of the views that are noisy or filtered are ours."""
+
+
+def ask_transformation(c: ml_collections.ConfigDict, name: str, width: int, **evaluation: Any) -> None:
+  """SimCLR's table 3: what do features of `width` and projections as wide know of a transformation of the views?"""
+  asked = dict(row(TRANSFORMATIONS, name, "transformation"))
+  c.augment = [*c.augment, *asked.pop("added")]
+  c.head.dim = width
+  c.evals = {**c.get("evals", {}), "transformation": dict(kind="transformation", **asked, **evaluation)}
+
+
 def labelled(a: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """Labelled pictures by the arguments smoke, cifar (folder of CIFAR-10 as index.jsonl and cifar10.tar), train and val
   (sources of `classes` classes, seen at `size` pixels) and fraction (of the training examples, the same in every run):

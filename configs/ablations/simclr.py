@@ -4,12 +4,13 @@
   python launch/sweep.py --sweep=configs/ablations/simclr.py:temperature --workdir=runs/temperature --small \
     --config=configs/contrastive/simclr_cifar.py:small,dir=DATA/cifar10
 
-Tables: color, color_supervised (1), losses (4), temperature (5), batch_linear and batch_sqrt (B.1), head (figure 8),
-pairs (figure 5), width (6), broader (B.2), supervised (B.3), labels (B.4) and transfer (B.5), which need
-`--config=configs/contrastive/finetune_r50.py:init=RUN` (or transfer_r50.py), and v2 (SimCLRv2, arXiv 2006.10029).
+Tables: color, color_supervised (1), transformation (3), losses (4), temperature (5), batch_linear and batch_sqrt
+(B.1), head (figure 8), pairs (figure 5), width (6), broader (B.2), supervised (B.3), labels (B.4) and transfer (B.5),
+which need `--config=configs/contrastive/finetune_r50.py:init=RUN` (or transfer_r50.py), and v2 (SimCLRv2, arXiv
+2006.10029).
 The paper's runs are ResNet-50 on ImageNet for 100 epochs of batch 4096 unless the table says otherwise, evaluated by
 linear classifiers; ours of that size are evaluated by one nearly unpenalized logistic regression. The small ones show
-the order of rows at best, not the numbers. There is no table 3 (what the features know of the transformation).
+the order of rows at best, not the numbers.
 """
 
 SMALL, LARGE = 16, 224
@@ -36,6 +37,7 @@ def sweep(small=False):
       for line in table["rows"]:
         line["overrides"] = dict(evals=dict(linear=LINEAR)) | line.get("overrides", {})
     tables |= dict(labels=labels(), transfer=transfer())
+  tables |= dict(transformation=transformation())
   tables |= dict(color_supervised=color_supervised(small), supervised=supervised(small))
   return {name: dict(columns=TOP1, config=config) | table for name, table in tables.items()}
 
@@ -112,6 +114,30 @@ def with_labels(small):
 def colors(small, strength, blur=False):
   """SimCLR's color distortion, maybe with its blur."""
   return views(small, strength, flip=False, blur=blur)[1:]
+
+
+def transformation():
+  numbers = {
+    "color or grayscale": ("color", 80.0, 99.3, 97.4),
+    "rotation": ("rotation", 25.0, 67.6, 25.6),
+    "original or corrupted": ("noise", 50.0, 99.5, 59.6),
+    "original or Sobel filtered": ("sobel", 50.0, 96.6, 56.3),
+  }
+  columns = {
+    "from h": dict(metric="transformation/features/top1"),
+    "from g(h)": dict(metric="transformation/projection/top1"),
+    "random guess": dict(metric="transformation/features/top1/chance"),
+  }
+  rows = [
+    dict(name=name, arg=f"transformation={key}", paper={"from h": h, "from g(h)": z, "random guess": chance})
+    for name, (key, chance, h, z) in numbers.items()
+  ]
+  source = (
+    "SimCLR, table 3: MLPs that tell from the features h, and from projections g(h) that are as wide, which "
+    "transformation a picture went through; all but the first were added to the views of pretraining. MLPs, pictures "
+    "(middle squares, each with the one transformation) and how strong the noise is are ours."
+  )
+  return dict(title="What the features know of the transformation", source=source, columns=columns, rows=rows)
 
 
 def losses():

@@ -16,10 +16,12 @@ from configs import common
 
 def get_config(arg=""):
   """Arguments: dir (of the data) or source, steps, batch (0: as published), temperature (0: by size), strength (of the
-  colour jitter), small, smoke."""
+  colour jitter), transformation (that is added to the views and asked of the features, as in SimCLR's table 3: color,
+  rotation, noise or sobel), small, smoke."""
   a = common.parse_arg(
-    arg, dir="cifar10", source="", steps=0, batch=0, temperature=0.0, strength=0.5, small=False, smoke=False
-  )
+    arg, dir="cifar10", source="", steps=0, batch=0, temperature=0.0, strength=0.5, transformation="", small=False,
+    smoke=False,
+  )  # fmt: skip
   tiny = a.small or a.smoke
   batch = a.batch or (8 if a.smoke else 128 if a.small else 512)
   steps = 2 if a.smoke else a.steps or (1800 if a.small else 50_000 * 1000 // batch + 1)
@@ -42,4 +44,8 @@ def get_config(arg=""):
   if not a.smoke:
     c.classes = 10
     c.evals.online = dict(kind="online", source=f"{source}&split=val")
+  if a.transformation:
+    width = 16 if a.smoke else 128 if a.small else 512
+    parts = dict(source=f"{source}&split=val", labelled=f"{source}&split=train")
+    common.ask_transformation(c, a.transformation, width, **parts)
   return c

@@ -20,11 +20,14 @@ BROADER = [("motion_blur", 9, 0.2), ("equalize", 0.2), ("solarize", 0.5, 0.2), (
 
 
 def get_config(arg=""):
-  """Arguments: source, width (1, 2 or 4), depth (18 to 200), v2, sk (v2 with selective kernels), broader (the
-  augmentations of appendix B.2), epochs, batch, strength, temperature, crops (device or host), smoke."""
+  """Arguments: source, val (of transformation), width (1, 2 or 4), depth (18 to 200), v2, sk (v2 with selective
+  kernels), broader (the augmentations of appendix B.2), transformation (that is added to the views and asked of the
+  features, as in table 3: color, rotation, noise or sobel), epochs, batch, strength, temperature, crops (device or
+  host), smoke."""
   a = common.parse_arg(
-    arg, source="tfds:imagenet2012", width=1, depth=50, v2=False, sk=False, broader=False, epochs=1000, batch=4096,
-    strength=1.0, temperature=0.1, crops="device", smoke=False,
+    arg, source="tfds:imagenet2012", val="tfds:imagenet2012?part=validation", width=1, depth=50, v2=False, sk=False,
+    broader=False, transformation="", epochs=1000, batch=4096, strength=1.0, temperature=0.1, crops="device",
+    smoke=False,
   )  # fmt: skip
   v2 = a.v2 or a.sk
   batch, size = (8, 16) if a.smoke else (a.batch, 224)
@@ -56,6 +59,10 @@ def get_config(arg=""):
   ]
   if a.broader:
     c.augment = [*c.augment, *BROADER]
+  if a.transformation:
+    tenth = f"{source}{'&' if '?' in source else '?'}split=val&holdout=0.1"
+    parts = dict(source=source if a.smoke else a.val, labelled=tenth, crop=0.875)
+    common.ask_transformation(c, a.transformation, 16 if a.smoke else 2048 * a.width, **parts)
   c.loss = dict(name="nt_xent", temperature=a.temperature)
   c.streams = dict(train=dict(source=source, transforms=transforms, batch=batch))
   c.optim = common.lars(wd=1e-4 if v2 else 1e-6)

@@ -81,6 +81,10 @@ class Projected(nn.Module):
     """What downstream tasks use: the representation before the head."""
     return self.backbone(image, train=train)
 
+  def project(self, features: Float[Array, "b d"]) -> Float[Array, "b k"]:
+    """What the loss sees of features, normalized as at evaluation."""
+    return self.head(features)
+
   @nn.nowrap
   def inputs(self, batch: int = 1) -> tuple[Float[Array, "b h w c"]]:
     """Zeros of the shapes that the model takes, for `init`."""

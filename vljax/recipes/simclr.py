@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
-from vljax.evaluate import probe
+from vljax.evaluate import probe, transformation
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
@@ -41,19 +41,24 @@ class Evaluation:
   """Held-out pictures, classified by their features.
 
   Attributes:
-    kind: `knn`, the votes of 20 labelled neighbors, `linear`, a logistic regression on labelled pictures, or `online`,
-      the classifier that is trained beside (`config.classes`).
+    kind: `knn`, the votes of 20 labelled neighbors, `linear`, a logistic regression on labelled pictures, `online`,
+      the classifier that is trained beside (`config.classes`), or `transformation`, MLPs that tell what was done to
+      pictures from their features, and from their projections (SimCLR, table 3).
     source: source of the pictures that are asked for.
-    labelled: `knn` and `linear`: source of the pictures with known classes.
+    labelled: all but `online`: source of the pictures with known classes, or of those the MLPs learn from.
+    choices: of `transformation`: what is done to a picture, each a list of steps of vljax.ops.augment; none leave it.
+    shares: of `transformation`: how often each of the choices is drawn; empty: equally often.
     every: steps between evaluations; 0: at the end only.
     penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
     crop: the share of the short side that the middle square of a picture keeps (0.875: 224 px out of 256).
     batch: examples per call.
   """
 
-  kind: Literal["knn", "linear", "online"]
+  kind: Literal["knn", "linear", "online", "transformation"]
   source: str
   labelled: str | None = None
+  choices: tuple[tuple[Any, ...], ...] = ()
+  shares: tuple[float, ...] = ()
   every: int = 0
   penalties: tuple[float, ...] = probe.PENALTIES
   crop: float = 1.0
@@ -62,7 +67,20 @@ class Evaluation:
   def __post_init__(self):
     if (self.kind == "online") != (self.labelled is None):
       found = f"an evaluation of kind {self.kind!r} has labelled = {self.labelled!r}"
-      raise ValueError(f"{found}; knn and linear need one, online none")
+      raise ValueError(f"{found}; online needs none, the others one")
+    if (self.kind == "transformation") != (len(self.choices) > 1):
+      found = f"an evaluation of kind {self.kind!r} has {len(self.choices)} choices"
+      raise ValueError(f"{found}; transformation needs 2 or more, the others none")
+    fit = (
+      len(self.shares) == len(self.choices) and min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) < 1e-6
+    )
+    if self.shares and not fit:
+      raise ValueError(f"shares = {self.shares} of {len(self.choices)} choices; legal: one above 0 for each, 1 in all")
+
+  @property
+  def odds(self) -> tuple[float, ...]:
+    """How often each choice is drawn."""
+    return self.shares or tuple(1 / len(self.choices) for _ in self.choices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,8 +181,9 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   weights = lambda batch: dict.fromkeys(terms, len(batch["image"]))
   phase = Paired(name="simclr", embed=embed, join=join, weights=weights, streams=tuple(config.streams))
   encode = jax.jit(lambda weights, image: encode_image(model, weights, image))
+  project = jax.jit(lambda weights, z: model.apply(variables(weights), z, method="project"))
   evals = {name: _evaluation(e, config.classes, backbone.image_size) for name, e in config.evals.items()}
-  predict = {"encode_image": encode}
+  predict = {"encode_image": encode, "project": project}
   if config.classes:
     predict["logits"] = jax.jit(lambda weights, image: model.apply(variables(weights), see(image), method="logits"))
   return Recipe(init=init, phases=(phase,), prepare=prepare, predict=predict, evals=evals, model=model)
@@ -213,6 +232,8 @@ def check_fields(batch: Batch, labelled: bool) -> None:
 
 
 def _evaluation(evaluation: Evaluation, classes: int, size: int) -> Eval:
+  changed = transformation.change(evaluation.choices)
+
   @functools.cache
   def opened() -> list[Gallery]:
     transform = transforms.build([("preprocess", size, "shortest", "bicubic", evaluation.crop), ("keep", "image")])
@@ -229,6 +250,8 @@ def _evaluation(evaluation: Evaluation, classes: int, size: int) -> Eval:
       return asked.classify(predict, params)
     if evaluation.kind == "knn":
       return asked.knn(labelled[0], predict, params)
+    if evaluation.kind == "transformation":
+      return transformation.evaluate(asked, labelled[0], changed, evaluation.odds, predict, params)
     return asked.probe(labelled[0], predict, params, evaluation.penalties)
 
   return Eval(run, every=evaluation.every, open=opened)

@@ -60,9 +60,12 @@ def motion_blur(rng: Rng, images: Float[Array, "b h w c"], length: int = 9, p: f
   return some(chance, p, jnp.asarray(blurred), images)
 
 
-def gaussian_noise(rng: Rng, images: Float[Array, "b h w c"], deviation: float = 0.1) -> Float[Array, "b h w c"]:
-  """Normal noise added and the result clipped."""
-  return jnp.clip(images + deviation * jax.random.normal(rng, images.shape), 0, 1)
+def gaussian_noise(
+  rng: Rng, images: Float[Array, "b h w c"], deviation: float = 0.1, p: float = 1.0
+) -> Float[Array, "b h w c"]:
+  """Normal noise added and the result clipped, with probability p."""
+  noise, chance = jax.random.split(rng)
+  return some(chance, p, jnp.clip(images + deviation * jax.random.normal(noise, images.shape), 0, 1), images)
 
 
 def sobel(rng: Rng, images: Float[Array, "b h w c"], p: float = 1.0) -> Float[Array, "b h w c"]:
