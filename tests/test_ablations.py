@@ -100,6 +100,7 @@ def test_numbers_of_simclr_are_those_of_the_paper():
     "width": (76.5, "width 4"),
     "color": (64.5, "1 and blur"),
     "losses": (63.9, "NT-Xent"),
+    "transformation": (99.5, "original or corrupted"),
     "temperature": (64.4, "unit length, 0.1"),
     "batch_linear": (69.0, "batch 8192, 800 epochs"),
     "batch_sqrt": (69.1, "batch 8192, 800 epochs"),
@@ -108,6 +109,22 @@ def test_numbers_of_simclr_are_those_of_the_paper():
   assert list(row("v2", "ResNet-152, width 3, SK").values()) == [79.8, 74.9, 80.1, 83.1, 80.5]
   assert list(row("labels", "1% of the labels").values()) == [48.3, 75.5, 58.5, 83.0, 63.0, 85.8]
   assert row("transfer", "cifar10")["linear top-1, width 4"] == 95.3
+  assert row("transformation", "rotation") == {"from h": 67.6, "from g(h)": 25.6, "random guess": 25.0}
+
+
+def test_the_asked_transformation_is_in_the_views(monkeypatch):
+  """All but the color's are added to those of a run without; features and projections are equally wide."""
+  monkeypatch.chdir(ROOT)
+  for small, width in ((False, 2048), (True, 128)):
+    found = sweep.load(f"{SIMCLR}:transformation", small)
+    plain = recipes.parse(config.load(found.config)).augment
+    parsed = [recipes.parse(job.load()) for job in sweep.jobs(found, "runs")]
+    added = [p.augment[len(plain) :] for p in parsed]
+    assert [[step[0] for step in steps] for steps in added] == [[], ["rotate"], ["gaussian_noise"], ["sobel"]]
+    assert all(p.augment[: len(plain)] == plain and p.head.dim == width for p in parsed)
+    asked = [[[step[0] for step in steps] for steps in p.evals["transformation"].choices] for p in parsed]
+    assert asked == [[[], ["grayscale"]], [["rotate"]] * 4, [[], ["gaussian_noise"]], [[], ["sobel"]]]
+    assert [len({*p.evals["transformation"].odds}) for p in parsed] == [2, 1, 1, 1]
 
 
 @pytest.mark.slow

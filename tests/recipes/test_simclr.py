@@ -7,6 +7,7 @@ import pytest
 
 from vljax import config, experiment, recipes, tree
 from vljax.checkpoint.load import load_params
+from vljax.layers import batch_norm
 from vljax.objectives import views
 from vljax.recipes import simclr
 from vljax.train import writers
@@ -141,10 +142,20 @@ def test_the_classifier_is_asked_about_its_own_classes(parsed):
 def test_evaluations_say_what_they_need(parsed, root):
   load = lambda *overrides: recipes.parse(config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke", overrides))
   source = "synthetic:pairs?n=32&size=16"
-  with pytest.raises(ValueError, match="kind 'knn' has labelled = None; knn and linear need one, online none"):
+  with pytest.raises(ValueError, match="kind 'knn' has labelled = None; online needs none, the others one"):
     load(f"evals={ {'knn': {'kind': 'knn', 'source': source}} }")
   with pytest.raises(ValueError, match=r"config.evals.own.kind = 'online' .* config.classes = 0 has none"):
     load(f"evals={ {'own': {'kind': 'online', 'source': source}} }")
+  told = {"kind": "transformation", "source": source, "labelled": source}
+  with pytest.raises(ValueError, match="kind 'transformation' has 0 choices; transformation needs 2 or more"):
+    load(f"evals={ {'told': told} }")
+  with pytest.raises(ValueError, match="kind 'knn' has 2 choices; transformation needs 2 or more, the others none"):
+    load(f"evals={ {'knn': {**told, 'kind': 'knn', 'choices': ((), (('sobel',),))}} }")
+  for shares in ((0.5,), (0.5, 0.6), (0.0, 1.0)):
+    with pytest.raises(ValueError, match=r"shares = \(.*\) of 2 choices; legal: one above 0 for each, 1 in all"):
+      load(f"evals={ {'told': {**told, 'choices': ((), (('sobel',),)), 'shares': shares}} }")
+  with pytest.raises(ValueError, match="unknown transformation 'turn'; legal: color, rotation, noise, sobel"):
+    config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke,transformation=turn")
 
 
 @pytest.mark.slow
@@ -173,6 +184,7 @@ def workdir(root, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("simclr") / "run"
   source = "synthetic:pairs?n=32&size=16"
   evals = {"knn": {"kind": "knn", "labelled": source, "source": source}, "own": {"kind": "online", "source": source}}
+  evals["told"] = {**evals["knn"], "kind": "transformation", "choices": ((), (("sobel",),))}
   keep = ("keep", "image", "image_other", "label")
   steps = f"streams.train.transforms={[('decode',), ('two_crops', 16), keep]}"
   changed = [f"evals={evals}", "classes=6", steps, "augment=[('flip_lr',)]"]
@@ -196,4 +208,9 @@ def test_evaluations_read_the_running_statistics(workdir):
   kernel, bias = weights["classifier"]["kernel"], weights["classifier"]["bias"]
   np.testing.assert_allclose(recipe.predict["logits"](weights, image), features @ kernel + bias, atol=1e-5)
   assert 0 <= rows[-1]["own/top1"] <= rows[-1]["own/top5"] <= 1
+  assert {name for name in rows[-1] if name.startswith("told/")} == {
+    f"told/{part}/{metric}" for part in ("features", "projection") for metric in ("top1", "top1/chance")
+  }
+  projected = recipe.predict["project"](weights, features)
+  np.testing.assert_allclose(projected, recipe.model.apply(batch_norm.variables(weights), image / 255.0)[0], atol=1e-5)
   assert not np.allclose(features, recipe.predict["encode_image"](moved, image))

@@ -10,7 +10,7 @@ import optax
 from vljax.types import Array, Float, Int
 
 OPTIMIZER = optax.adamw(1e-3, weight_decay=1e-4)
-"""Also of its biases; the rate stays as it is, since the best epoch is kept."""
+"""The rate stays as it is, since the best network of all rounds is kept."""
 
 
 def evaluate(
@@ -19,20 +19,21 @@ def evaluate(
   test_z: Float[np.ndarray, "n d"],
   test_labels: Int[np.ndarray, " n"],
   width: int | None = None,
-  epochs: int = 30,
+  rounds: int = 30,
+  steps: int = 100,
   batch: int = 256,
   validation: float = 0.2,
 ) -> dict[str, float]:
   """`top1` of a network with one hidden layer, and its chance: the share of the most frequent class.
 
-  Features are standardized by the training ones. After each epoch a part of the training features, which is not
-  trained on, says whether the network is the best so far; the best one is tested.
+  Features are standardized by the training ones. After each round of steps a part of the training features, which is
+  not trained on, says whether the network is the best so far; the best one is tested.
 
   Args:
     width: of the hidden layer; that of the features if not given.
 
   Raises:
-    ValueError: fewer training features than parts of them are needed for, or labels that do not fit.
+    ValueError: too few training features to hold a part of them out, or labels that do not fit the features.
   """
   train_z, test_z = np.asarray(train_z, np.float32), np.asarray(test_z, np.float32)
   for z, labels in ((train_z, train_labels), (test_z, test_labels)):
@@ -42,17 +43,14 @@ def evaluate(
   train_z, test_z = (train_z - mean) / deviation, (test_z - mean) / deviation
   classes = int(max(train_labels.max(), test_labels.max())) + 1
   rng = np.random.default_rng(0)
-  order = rng.permutation(len(train_z))
-  held, kept = np.split(order, [int(validation * len(order))])
-  batch = min(batch, len(kept))
+  held, kept = np.split(rng.permutation(len(train_z)), [int(validation * len(train_z))])
   if not len(held):
-    raise ValueError(f"{len(train_z)} training features have no part of {validation:.0%} to choose the best epoch on")
+    raise ValueError(f"{len(train_z)} training features have no part of {validation:.0%} to choose the best round on")
   params: Any = _init(rng, train_z.shape[1], width or train_z.shape[1], classes)
   state, best = (params, OPTIMIZER.init(params)), (-1.0, params)
   z, labels = jnp.asarray(train_z), jnp.asarray(train_labels)
-  for _ in range(epochs):
-    steps = rng.permutation(kept)[: len(kept) // batch * batch].reshape(-1, batch)
-    state = _epoch(state, z, labels, jnp.asarray(steps))
+  for _ in range(rounds):
+    state = _round(state, z, labels, jnp.asarray(rng.choice(kept, (steps, batch))))
     accuracy = _accuracy(state[0], train_z[held], train_labels[held])
     best = max(best, (accuracy, state[0]), key=lambda found: found[0])
   chance = float(np.bincount(test_labels).max() / len(test_labels))
@@ -71,7 +69,7 @@ def _logits(params: dict[str, Array], z: Float[Array, "b d"]) -> Float[Array, "b
 
 
 @jax.jit
-def _epoch(state: Any, z: Float[Array, "m d"], labels: Int[Array, " m"], steps: Int[Array, "s b"]) -> Any:
+def _round(state: Any, z: Float[Array, "m d"], labels: Int[Array, " m"], drawn: Int[Array, "s b"]) -> Any:
   def loss(params, rows):
     return optax.softmax_cross_entropy_with_integer_labels(_logits(params, z[rows]), labels[rows]).mean()
 
@@ -80,7 +78,7 @@ def _epoch(state: Any, z: Float[Array, "m d"], labels: Int[Array, " m"], steps: 
     updates, moments = OPTIMIZER.update(jax.grad(loss)(params, rows), moments, params)
     return (optax.apply_updates(params, updates), moments), None
 
-  return jax.lax.scan(step, state, steps)[0]
+  return jax.lax.scan(step, state, drawn)[0]
 
 
 def _accuracy(params: dict[str, Array], z: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"]) -> float:

@@ -192,6 +192,8 @@ def test_sobel_finds_edges():
 def test_noise_has_its_deviation():
   noisy = filters.gaussian_noise(KEY, jnp.full((4, 32, 32, 3), 0.5), 0.1)
   assert float(noisy.std()) == pytest.approx(0.1, rel=0.05)
+  some = np.asarray(filters.gaussian_noise(KEY, jnp.full((200, 4, 4, 3), 0.5), 0.1, 0.3)).std((1, 2, 3)) > 0
+  assert 0.2 < some.mean() < 0.4
 
 
 @pytest.mark.slow
