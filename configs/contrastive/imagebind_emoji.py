@@ -4,8 +4,8 @@
   python launch/train.py --config=configs/contrastive/imagebind_emoji.py:base=runs/quickstart --workdir=runs/bound
 
 Nothing but pictures teaches the further modalities: English text meets neither speech nor German in training. The
-speech is synthetic (espeak-ng, which must be installed: `apt-get install espeak-ng`). `video=DIR` takes the filmstrips
-of a folder with `videos.jsonl` and `filmstrips_64x8.tar` as one more modality.
+speech is synthetic (espeak-ng, which must be installed: `apt-get install espeak-ng`); `speech=false` does without.
+`video=DIR` takes the filmstrips of a folder with `videos.jsonl` and `filmstrips_64x8.tar` as one more modality.
 
 Hardware: 2 CPU cores. Expected: see docs/modalities.md. Status: runs; `:smoke` is two steps on synthetic pairs.
 """
@@ -19,11 +19,12 @@ NEW_VOICE = "en-gb-scotland"
 
 
 def get_config(arg=""):
-  """Arguments: base (workdir of clip_quickstart.py), steps, batch, also (`german` names beside speech, or nothing),
-  voices (of espeak-ng, joined by `;`, the first of which is asked), video (folder of filmstrips), smoke."""
+  """Arguments: base (workdir of clip_quickstart.py), steps, batch, speech, also (`german` names beside speech, or
+  nothing), voices (of espeak-ng, joined by `;`, the first of which is asked), video (folder of filmstrips), smoke."""
   a = common.parse_arg(
-    arg, base="runs/quickstart", steps=800, batch=256, also="german", voices="en-us", video="", smoke=False
-  )
+    arg, base="runs/quickstart", steps=800, batch=256, speech=True, also="german", voices="en-us", video="",
+    smoke=False,
+  )  # fmt: skip
   size, length = 16 if a.smoke else 32, 16
   batch = 8 if a.smoke else a.batch
   c = ml_collections.ConfigDict(
@@ -40,7 +41,9 @@ def get_config(arg=""):
     c.image.patch = 8
     c.init = [(a.base, ".*", "base")]
     c.tokenizer = dict(kind="sentencepiece", length=length, path=f"{a.base}/tokenizer/spm.model")
-    speech(c, size, batch, a.voices.split(";"))
+    c.modalities, c.streams, c.evals = {}, {}, {}
+    if a.speech:
+      speech(c, size, batch, a.voices.split(";"))
     if a.also == "german":
       german(c, size, length, batch)
     if a.video:
@@ -56,28 +59,24 @@ def get_config(arg=""):
 def speech(c, size, batch, voices):
   sound = [("sound",), ("fbank", BINS, FRAMES)]
   crop, whole = ("random_resized_crop", size, (0.6, 1.0)), ("preprocess", size)
-  c.modalities = dict(
-    audio=dict(
-      tower=dict(variant="audio-small", shape=(BINS, FRAMES, 1), dropout=0.1),
-      streams=("audio",),
-      temperature=0.05,
-      mean=-7.5,
-      std=5.7,
-      frequency_mask=12,
-      time_mask=24,
-    )
+  c.modalities.audio = dict(
+    tower=dict(variant="audio-small", shape=(BINS, FRAMES, 1), dropout=0.1),
+    streams=("audio",),
+    temperature=0.05,
+    mean=-7.5,
+    std=5.7,
+    frequency_mask=12,
+    time_mask=24,
   )
   source = f"espeak:?size=64&voices={','.join(voices)}&split=train"
   steps = [*sound, ("decode",), crop, ("keep", "image", "audio")]
-  c.streams = dict(audio=dict(source=source, transforms=steps, batch=batch, cache=True))
+  c.streams.audio = dict(source=source, transforms=steps, batch=batch, cache=True)
   told = [("choose_caption", "first"), ("tokenize",)]
   asked = dict(transforms=[*sound, *told, whole, ("keep", "image", "audio", "tokens")], query="audio", group="base")
   held = lambda voice: f"espeak:?size=64&voices={voice}&split=val"
-  c.evals = dict(
-    audio_image=dict(source=held(voices[0]), answer="image", **asked),
-    audio_text=dict(source=held(voices[0]), answer="text", **asked),
-    audio_text_new_voice=dict(source=held(NEW_VOICE), answer="text", **asked),
-  )
+  c.evals.audio_image = dict(source=held(voices[0]), answer="image", **asked)
+  c.evals.audio_text = dict(source=held(voices[0]), answer="text", **asked)
+  c.evals.audio_text_new_voice = dict(source=held(NEW_VOICE), answer="text", **asked)
 
 
 def german(c, size, length, batch):
