@@ -48,7 +48,7 @@ def by_letters(uri):
   """R@10 of the cosine between the letter n-grams, n = 2 to 4, of a picture's last caption and of all first ones."""
   source = sources.open(uri)
   captions = [source.row(i)["captions"] for i in range(len(source))]
-  texts = [f" {text} " for side in (0, -1) for text in (row[side] for row in captions)]
+  texts = [f" {text.lower()} " for side in (0, -1) for text in (row[side] for row in captions)]
   grams = [Counter(text[i : i + n] for n in (2, 3, 4) for i in range(len(text) - n + 1)) for text in texts]
   texts_with = Counter(gram for counts in grams for gram in counts)
   column = {gram: i for i, gram in enumerate(texts_with)}
