@@ -149,8 +149,8 @@ def test_evaluations_say_what_they_need(parsed, root):
   told = {"kind": "transformation", "source": source, "labelled": source}
   with pytest.raises(ValueError, match="kind 'transformation' has 0 choices; transformation needs 2 or more"):
     load(f"evals={ {'told': told} }")
-  with pytest.raises(ValueError, match="kind 'knn' has 2 choices; transformation needs 2 or more, the others none"):
-    load(f"evals={ {'knn': {**told, 'kind': 'knn', 'choices': ((), (('sobel',),))}} }")
+  with pytest.raises(ValueError, match="kind 'knn' has 1 choices; transformation needs 2 or more, the others none"):
+    load(f"evals={ {'knn': {**told, 'kind': 'knn', 'choices': ((('sobel',),),)}} }")
   for shares in ((0.5,), (0.5, 0.6), (0.0, 1.0)):
     with pytest.raises(ValueError, match=r"shares = \(.*\) of 2 choices; legal: one above 0 for each, 1 in all"):
       load(f"evals={ {'told': {**told, 'choices': ((), (('sobel',),)), 'shares': shares}} }")

@@ -22,7 +22,7 @@ def change(choices: Sequence[Sequence[Any]]) -> Change:
   """Pictures after one of the choices each, drawn by the picture's number alone, whatever it is batched with.
 
   Args:
-    choices: each a list of steps of `vljax.ops.augment`; none leave the picture as it is.
+    choices: each a list of steps of `vljax.ops.augment`; an empty one leaves the picture as it is.
 
   Raises:
     ValueError: an unknown step, or (when called) one that changes a picture's size.

@@ -46,7 +46,8 @@ class Evaluation:
       pictures from their features, and from their projections (SimCLR, table 3).
     source: source of the pictures that are asked for.
     labelled: all but `online`: source of the pictures with known classes, or of those the MLPs learn from.
-    choices: of `transformation`: what is done to a picture, each a list of steps of vljax.ops.augment; none leave it.
+    choices: of `transformation`: what may be done to a picture, each a list of steps of vljax.ops.augment; an empty one
+      leaves it as it is.
     shares: of `transformation`: how often each of the choices is drawn; empty: equally often.
     every: steps between evaluations; 0: at the end only.
     penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
@@ -68,13 +69,11 @@ class Evaluation:
     if (self.kind == "online") != (self.labelled is None):
       found = f"an evaluation of kind {self.kind!r} has labelled = {self.labelled!r}"
       raise ValueError(f"{found}; online needs none, the others one")
-    if (self.kind == "transformation") != (len(self.choices) > 1):
+    if len(self.choices) < 2 if self.kind == "transformation" else self.choices:
       found = f"an evaluation of kind {self.kind!r} has {len(self.choices)} choices"
       raise ValueError(f"{found}; transformation needs 2 or more, the others none")
-    fit = (
-      len(self.shares) == len(self.choices) and min(self.shares, default=0) > 0 and abs(sum(self.shares) - 1) < 1e-6
-    )
-    if self.shares and not fit:
+    one_each = len(self.shares) == len(self.choices) and min(self.shares, default=0) > 0
+    if self.shares and not (one_each and abs(sum(self.shares) - 1) < 1e-6):
       raise ValueError(f"shares = {self.shares} of {len(self.choices)} choices; legal: one above 0 for each, 1 in all")
 
   @property
