@@ -46,8 +46,8 @@ class Evaluation:
       pictures from their features, and from their projections (SimCLR, table 3).
     source: source of the pictures that are asked for.
     labelled: all but `online`: source of the pictures with known classes, or of those the MLPs learn from.
-    choices: of `transformation`: what may be done to a picture, each a list of steps of vljax.ops.augment; an empty one
-      leaves it as it is.
+    choices: of `transformation`: what may be done to a picture, each a list of steps of vljax.ops.augment; an empty
+      one leaves it as it is.
     shares: of `transformation`: how often each of the choices is drawn; empty: equally often.
     every: steps between evaluations; 0: at the end only.
     penalties: of `linear`, tried on a fifth of the labelled pictures; one alone is taken as it is.
