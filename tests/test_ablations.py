@@ -122,9 +122,19 @@ def test_the_asked_transformation_is_in_the_views(monkeypatch):
     added = [p.augment[len(plain) :] for p in parsed]
     assert [[step[0] for step in steps] for steps in added] == [[], ["rotate"], ["gaussian_noise"], ["sobel"]]
     assert all(p.augment[: len(plain)] == plain and p.head.dim == width for p in parsed)
+    assert recipes.build(dataclasses.replace(parsed[0], evals={})).model.backbone.width == width
     asked = [[[step[0] for step in steps] for steps in p.evals["transformation"].choices] for p in parsed]
     assert asked == [[[], ["grayscale"]], [["rotate"]] * 4, [[], ["gaussian_noise"]], [[], ["sobel"]]]
     assert [len({*p.evals["transformation"].odds}) for p in parsed] == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+  "spec", ["cifar.py:smoke", "cifar.py:dir=x", "r50.py:smoke", "r50.py:depth=34", "r50.py:v2,width=2"]
+)
+def test_projections_that_are_asked_are_as_wide_as_features(spec, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  parsed = recipes.parse(config.load(f"configs/contrastive/simclr_{spec},transformation=noise"))
+  assert recipes.build(dataclasses.replace(parsed, evals={})).model.backbone.width == parsed.head.dim
 
 
 @pytest.mark.slow

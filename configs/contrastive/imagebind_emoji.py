@@ -44,10 +44,12 @@ def get_config(arg=""):
     c.modalities, c.streams, c.evals = {}, {}, {}
     if a.speech:
       speech(c, size, batch, a.voices.split(";"))
-    if a.also == "german":
+    if common.row({"german": True, "": False}, a.also, "also"):
       german(c, size, length, batch)
     if a.video:
       video(c, a.video, size)
+    if not c.modalities:
+      raise ValueError("speech, also and video are all off; legal: one of them or more")
   c.optim = common.adamw(wd=0.2, no_decay=common.NO_DECAY, b1=0.9, b2=0.95)
   c.schedule = dict(name="cosine", lr=1e-3, warmup=0 if a.smoke else a.steps // 10)
   c.clip = 1.0

@@ -45,7 +45,7 @@ def get_config(arg=""):
     c.classes = 10
     c.evals.online = dict(kind="online", source=f"{source}&split=val")
   if a.transformation:
-    width = 16 if a.smoke else 128 if a.small else 512
+    width = 128 if tiny else 512
     parts = dict(source=f"{source}&split=val", labelled=f"{source}&split=train")
     common.ask_transformation(c, a.transformation, width, **parts)
   return c

@@ -62,7 +62,8 @@ def get_config(arg=""):
   if a.transformation:
     tenth = f"{source}{'&' if '?' in source else '?'}split=val&holdout=0.1"
     parts = dict(source=source if a.smoke else a.val, labelled=tenth, crop=0.875)
-    common.ask_transformation(c, a.transformation, 16 if a.smoke else 2048 * a.width, **parts)
+    width = 128 if a.smoke else (512 if a.depth < 50 else 2048) * a.width
+    common.ask_transformation(c, a.transformation, width, **parts)
   c.loss = dict(name="nt_xent", temperature=a.temperature)
   c.streams = dict(train=dict(source=source, transforms=transforms, batch=batch))
   c.optim = common.lars(wd=1e-4 if v2 else 1e-6)

@@ -44,6 +44,11 @@ def test_the_sweep_chooses_on_held_out_examples(blobs):
   assert chosen["top1/chance"] == pytest.approx(1 / 3)
 
 
+def test_what_is_not_a_number_is_never_right(blobs):
+  z, labels = blobs
+  assert probe.evaluate(z, labels, np.full_like(z, np.nan), labels, penalties=(1.0,), ks=(1,))["top1"] == 0
+
+
 def test_labels_that_do_not_fit_are_refused(blobs):
   with pytest.raises(ValueError, match="one of 2 classes for each of 400 features"):
     probe.fit(*blobs, 1.0, classes=2)

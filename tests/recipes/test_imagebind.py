@@ -258,3 +258,13 @@ def test_a_frozen_base_is_read_and_stays(raw, workdir, tmp_path):
   before, after = load_params(workdir)[0], load_params(tmp_path / "frozen")[0]
   for old, new in zip(jax.tree.leaves(before["base"]), jax.tree.leaves(after["base"]), strict=True):
     np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
+
+
+def test_the_small_run_binds_what_it_is_asked_for(root):
+  load = lambda arg: config.load(f"{root}/configs/contrastive/imagebind_emoji.py:{arg}", ())
+  assert set(load("").modalities) == {"audio", "german"}
+  assert set(load("speech=false,video=DIR").modalities) == {"german", "video"}
+  with pytest.raises(ValueError, match="speech, also and video are all off"):
+    load("speech=false,also=")
+  with pytest.raises(ValueError, match="unknown also 'German'; legal: german"):
+    load("also=German")

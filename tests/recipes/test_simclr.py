@@ -154,6 +154,13 @@ def test_evaluations_say_what_they_need(parsed, root):
   for shares in ((0.5,), (0.5, 0.6), (0.0, 1.0)):
     with pytest.raises(ValueError, match=r"shares = \(.*\) of 2 choices; legal: one above 0 for each, 1 in all"):
       load(f"evals={ {'told': {**told, 'choices': ((), (('sobel',),)), 'shares': shares}} }")
+  thirds = simclr.Evaluation(**told, choices=((), (), ()), shares=(0.3333333,) * 3)
+  assert sum(thirds.odds) == pytest.approx(1, abs=1e-12)
+  with pytest.raises(ValueError, match=r"config.evals.told.choices: .*rotate by \(45,\); legal: multiples of 90"):
+    recipes.build(load(f"evals={ {'told': {**told, 'choices': ((), (('rotate', (45,)),))}} }"))
+  few = {**told, "labelled": "synthetic:pairs?n=4&size=16", "choices": ((), (("sobel",),))}
+  with pytest.raises(ValueError, match="config.evals.told: 4 pictures of synthetic:.* are too few; legal: 5 or more"):
+    recipes.build(load(f"evals={ {'told': few} }")).evals["told"].open()
   with pytest.raises(ValueError, match="unknown transformation 'turn'; legal: color, rotation, noise, sobel"):
     config.load(f"{root}/configs/contrastive/simclr_cifar.py:smoke,transformation=turn")
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
+from vljax.evaluate import accuracy
 from vljax.types import Array, Float, Int
 
 PENALTIES = tuple(np.logspace(-6, 5, 45))
@@ -90,10 +91,8 @@ def evaluate(
   if len(penalties) > 1:
     for penalty in sorted(penalties, reverse=True):
       probe = fit(train_z[~held], train_labels[~held], penalty, classes, probe)
-      accuracy = float((probe(train_z[held]).argmax(1) == train_labels[held]).mean())
-      if accuracy > best:
-        best, chosen = accuracy, penalty
+      score = accuracy.top(probe(train_z[held]), train_labels[held], (1,))["top1"]
+      if score > best:
+        best, chosen = score, penalty
   logits = fit(train_z, train_labels, chosen, classes)(test_z)
-  order = np.argsort(-logits, axis=1, kind="stable") == np.asarray(test_labels)[:, None]
-  results = {f"top{k}": float(order[:, :k].any(1).mean()) for k in ks}
-  return {**results, **{f"top{k}/chance": min(1.0, k / classes) for k in ks}, "penalty": float(chosen)}
+  return accuracy.top(logits, test_labels, ks) | {"penalty": float(chosen)}

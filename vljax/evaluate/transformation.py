@@ -18,24 +18,31 @@ Change = Callable[
 """(pictures, number of each, choice for each) -> pictures."""
 
 
-def change(choices: Sequence[Sequence[Any]]) -> Change:
-  """Pictures after one of the choices each, drawn by the picture's number alone, whatever it is batched with.
+def change(choices: Sequence[Sequence[Any]], size: int) -> Change:
+  """Square pictures after one of the choices each, drawn by the picture's number, whatever it is batched with.
 
   Args:
     choices: each a list of steps of `vljax.ops.augment`; an empty one leaves the picture as it is.
 
   Raises:
-    ValueError: an unknown step, or (when called) one that changes a picture's size.
+    ValueError: a step that is unknown, does not run, or changes a picture's size; names the choice.
   """
   functions = [augment.build(steps) for steps in choices]
+  shape = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+  for steps, function in zip(choices, functions, strict=True):
+    try:
+      made = jax.eval_shape(function, jax.random.key(0), shape)
+    except (TypeError, ValueError) as error:
+      raise ValueError(f"{steps} does not run on pictures of {size} pixels: {error}") from error
+    if made.shape != shape.shape:
+      raise ValueError(
+        f"{steps} makes pictures {made.shape[1:]} of {shape.shape[1:]}; legal: steps that keep the size"
+      )
 
   def one(image: UInt8[Array, "h w 3"], number: Int[Array, ""], choice: Int[Array, ""]) -> UInt8[Array, "h w 3"]:
     rng, unit = jax.random.fold_in(jax.random.key(0), number), image[None].astype(jnp.float32) / 255
-    forms = [function(rng, unit)[0] for function in functions]
-    for form in forms:
-      if form.shape != image.shape:
-        raise ValueError(f"a transformation that is asked for must keep the size {image.shape}; it made {form.shape}")
-    return jnp.round(255 * jnp.stack(forms)[choice]).astype(jnp.uint8)
+    forms = jnp.stack([function(rng, unit)[0] for function in functions])
+    return jnp.round(255 * forms[choice]).astype(jnp.uint8)
 
   return jax.jit(jax.vmap(one))
 
@@ -73,12 +80,12 @@ def _encode(
   predict: Mapping[str, Callable],
   params: Params,
 ) -> tuple[Int[np.ndarray, " n"], dict[str, np.ndarray]]:
-  """The choice for each picture, and its features before and behind the head."""
+  """The choice for each picture, and its features before and behind the head; `seed` is 0 or 1."""
   choice = np.random.default_rng(seed).choice(len(shares), len(gallery), p=shares)
 
   def encode(indices: list[int]) -> Array:
     images = np.stack([gallery.image(i) for i in indices])
-    return predict["encode_image"](params, changed(images, np.array(indices), choice[indices]))
+    return predict["encode_image"](params, changed(images, 2 * np.array(indices) + seed, choice[indices]))
 
   h = features.encode(encode, range(len(gallery)), gallery.batch)
   z = features.encode(lambda part: predict["project"](params, np.stack(part)), h, gallery.batch)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vljax import parallel
 from vljax.data import sources, tokenizers, transforms
-from vljax.evaluate import probe, transformation
+from vljax.evaluate import mlp, probe, transformation
 from vljax.evaluate.gallery import Gallery
 from vljax.evaluate.schedule import Eval
 from vljax.layers.batch_norm import STATISTICS, variables
@@ -79,7 +79,8 @@ class Evaluation:
   @property
   def odds(self) -> tuple[float, ...]:
     """How often each choice is drawn."""
-    return self.shares or tuple(1 / len(self.choices) for _ in self.choices)
+    shares = self.shares or (1.0,) * len(self.choices)
+    return tuple(share / sum(shares) for share in shares)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ def build(config: Config, tokenizer: tokenizers.Tokenizer | None = None) -> Reci
   phase = Paired(name="simclr", embed=embed, join=join, weights=weights, streams=tuple(config.streams))
   encode = jax.jit(lambda weights, image: encode_image(model, weights, image))
   project = jax.jit(lambda weights, z: model.apply(variables(weights), z, method="project"))
-  evals = {name: _evaluation(e, config.classes, backbone.image_size) for name, e in config.evals.items()}
+  evals = {name: _evaluation(name, e, config.classes, backbone.image_size) for name, e in config.evals.items()}
   predict = {"encode_image": encode, "project": project}
   if config.classes:
     predict["logits"] = jax.jit(lambda weights, image: model.apply(variables(weights), see(image), method="logits"))
@@ -230,8 +231,11 @@ def check_fields(batch: Batch, labelled: bool) -> None:
       )
 
 
-def _evaluation(evaluation: Evaluation, classes: int, size: int) -> Eval:
-  changed = transformation.change(evaluation.choices)
+def _evaluation(name: str, evaluation: Evaluation, classes: int, size: int) -> Eval:
+  try:
+    changed = transformation.change(evaluation.choices, size)
+  except ValueError as error:
+    raise ValueError(f"config.evals.{name}.choices: {error}") from error
 
   @functools.cache
   def opened() -> list[Gallery]:
@@ -241,6 +245,9 @@ def _evaluation(evaluation: Evaluation, classes: int, size: int) -> Eval:
     has = found[0].source.classes
     if evaluation.kind == "online" and len(has or ()) != classes:
       raise ValueError(f"config.classes = {classes}; the evaluation's source {evaluation.source} has {has}")
+    if evaluation.kind == "transformation" and len(found[1].source) < mlp.FEWEST:
+      few = f"{len(found[1].source)} pictures of {evaluation.labelled}"
+      raise ValueError(f"config.evals.{name}: {few} are too few; legal: {mlp.FEWEST} or more")
     return found
 
   def run(predict: Mapping[str, Any], params: Params) -> dict[str, float]:
