@@ -22,6 +22,7 @@ def test_counts_and_holes():
     assert all(name == name.strip() and name and "\n" not in name for name in names)
 
 
+@pytest.mark.parity
 def test_names_and_templates_are_those_of_the_stated_source():
   found = importlib.util.find_spec("open_clip")
   if found is None:
